@@ -8,6 +8,8 @@
 #include "peerup/defs.h"
 
 #define PU_MEM_UNLIMITED SIZE_MAX
+/* What each block costs beside its own bytes; charged as well. */
+#define PU_MEM_OVERHEAD_BYTES 16
 
 /* The owner holds the struct; it must outlive its children and all memory taken from it. */
 typedef struct pu_mem {
