@@ -1,0 +1,288 @@
+---@meta peerup.core
+-- What C offers to Lua, as types. The module is made by bindings/core.c; a test compares this file
+-- with the real table. Calls marked @async wait: they yield the running task and must be made inside
+-- one (peerup.task). Expected failures return nil, err; err.code is a name of the error map
+-- (engine/include/peerup/error.h), tostring(err) a sentence for a person. Misuse throws.
+
+---@class peerup.err
+---@field code string       name in the error map: "timeout", "relay_limit"
+---@field message string    what tostring gives
+---@field detail string     which peer, address or limit; may be ""
+
+---@class peerup.core
+local core = {}
+
+---@return string version
+function core.version() end
+---@return string commit  "unknown" outside a checkout
+function core.commit() end
+---@return string date
+function core.built() end
+---Makes an error as C would: code from the map (or a name of Lua's own), detail a sentence part.
+---@param code string
+---@param detail string
+---@return peerup.err
+function core.error(code, detail) end
+
+-- ---- tasks: bindings/task.c, used through lua/peerup/task.lua ----
+
+core.task = {}
+---Starts fn in a new task (a coroutine the bindings may suspend). It runs at once up to its first wait.
+---@param fn fun(...)
+---@return peerup.task
+function core.task.spawn(fn, ...) end
+---@async
+---@param seconds number
+---@return true?, peerup.err?  nil, err("canceled") when the task was cancelled
+function core.task.sleep(seconds) end
+---@return peerup.task? task  the running one, nil on the main thread
+function core.task.current() end
+---Suspends until resume(...) is called with the token's results; for waiting on luv callbacks.
+---@async
+---@param start fun(resume: fun(...)): (fun()?)  may return a function that cancels the wait
+---@return any ...
+function core.task.await(start) end
+
+---@class peerup.task
+local task = {}
+---Ends the pending wait of the task with nil, err("canceled"). Harmless when it has ended.
+function task:cancel() end
+---@async
+---@return boolean ok, any ...  true and the results, or false and the error value with traceback
+function task:join() end
+---@return "running"|"waiting"|"done"|"failed"
+function task:status() end
+
+-- ---- identity and encodings ----
+
+core.identity = {}
+---@return string private key protobuf, 68 bytes
+function core.identity.generate() end
+---@param protobuf string
+---@return string? peer_id text, peerup.err? err
+function core.identity.peer_id(protobuf) end
+---Loads a key file (mode 0600 is demanded).
+---@param path string
+---@return string? protobuf, peerup.err? err
+function core.identity.load(path) end
+---Writes a key file beside and renames; refuses to overwrite.
+---@param path string
+---@param protobuf string
+---@return true?, peerup.err?
+function core.identity.save(path, protobuf) end
+
+core.peer_id = {}
+---Parses any text form, returns canonical base58.
+---@param text string
+---@return string?, peerup.err?
+function core.peer_id.parse(text) end
+---@param text string
+---@return string? multihash bytes, peerup.err?
+function core.peer_id.to_bytes(text) end
+---@param bytes string
+---@return string? text, peerup.err?
+function core.peer_id.from_bytes(bytes) end
+
+core.multiaddr = {}
+---Parses; returns canonical text.
+---@param text string
+---@return string?, peerup.err?
+function core.multiaddr.parse(text) end
+---Takes an address apart: kind "tcp", "circuit", "quic", "ws", "other"; host, port; peer (final /p2p),
+---relay and relay_addr of circuits; is_public, is_private, is_loopback; components {{name, value}}.
+---@param text string
+---@return table?, peerup.err?
+function core.multiaddr.inspect(text) end
+
+core.crypto = {}
+---@param n integer
+---@return string bytes
+function core.crypto.random(n) end
+---@return string private, string public  X25519
+function core.crypto.x25519_keypair() end
+---@param private string
+---@param public string
+---@return string? shared, peerup.err?  refuses all-zero results
+function core.crypto.x25519(private, public) end
+---@param private string
+---@return string public
+function core.crypto.x25519_public(private) end
+---@return string key
+function core.crypto.hkdf_sha256(ikm, salt, info, length) end
+---@return string
+function core.crypto.sha256(bytes) end
+---@return string
+function core.crypto.hmac_sha256(key, bytes) end
+---XChaCha20-Poly1305.
+---@return string ciphertext and tag
+function core.crypto.xchacha_seal(key, nonce, plaintext) end
+---@return string? plaintext, peerup.err?
+function core.crypto.xchacha_open(key, nonce, ciphertext) end
+---Constant-time comparison.
+---@return boolean
+function core.crypto.equal(a, b) end
+---@return string upper-case RFC 4648, no padding
+function core.crypto.base32_encode(bytes) end
+
+---QR code of text for a terminal: lines of half blocks.
+---@param text string
+---@return string?, peerup.err?
+function core.qr(text) end
+
+-- ---- files that luv lacks ----
+core.fs = {}
+---Writes beside, syncs, renames; mode in octal as a number (tonumber("600", 8)).
+---@return true?, peerup.err?
+function core.fs.write_atomic(path, bytes, mode) end
+
+-- ---- host: one engine ----
+
+---@class peerup.host_options
+---@field identity string           PrivateKey protobuf
+---@field agent string?
+---@field policy fun(question: peerup.question): boolean, string?   true allows; all else, errors too, denies
+---@field on_event fun(event: peerup.event)?
+---@field on_log fun(level: "debug"|"info"|"warn"|"error", part: string, line: string)?
+---@field log_level ("debug"|"info"|"warn"|"error"|"off")?
+---@field limits table?              fields of pu_limits
+
+---@class peerup.question   a fresh table for each call
+---@field ask "accept"|"inbound"|"dial"|"stream"|"reservation"|"circuit"
+---@field peer string?
+---@field target string?
+---@field protocol string?
+---@field addr string
+---@field relayed boolean
+
+---@class peerup.event
+---@field type "connected"|"disconnected"|"identified"|"addresses"|"reserved"|"reservation_lost"|"denied"|"dropped"|"relay_circuit"
+---@field conn peerup.conn_info?
+---@field peer string?
+---@field target string?
+---@field code string?      error name, absent when all is well
+---@field detail string?
+
+---@class peerup.conn_info   a snapshot: the fields of pu_conn_info; peer in text, addr, id integer ...
+
+---@param options peerup.host_options
+---@return peerup.host?, peerup.err?
+function core.host(options) end
+
+---@class peerup.host
+local host = {}
+---@return string
+function host:peer_id() end
+---@param addr string
+---@return true?, peerup.err?
+function host:listen(addr) end
+---@return string[]
+function host:addrs() end
+---@param ttl_s number?  nil: for good
+---@return true?, peerup.err?
+function host:add_addr(peer, addr, ttl_s) end
+---@return string[]
+function host:known_addrs(peer) end
+---@async
+---@param options {timeout: number?, direct: boolean?, new: boolean?}?
+---@return peerup.conn_info?, peerup.err?
+function host:connect(peer, options) end
+---@return integer closed
+function host:disconnect(peer) end
+---@param id integer
+---@return boolean closed
+function host:close_conn(id) end
+---Asks the policy again about all that stands.
+---@return integer ended
+function host:recheck() end
+---@param on boolean
+function host:protect(peer, on) end
+---@return peerup.conn_info[]
+function host:conns() end
+---@return peerup.conn_info?
+function host:best_conn(peer) end
+---@return string[]
+function host:peer_protocols(peer) end
+---@async
+---@param protocol string|string[]
+---@param options {timeout: number?, limited: boolean?, no_dial: boolean?, lazy: boolean?, conn: integer?}?
+---@return peerup.stream?, peerup.err?
+function host:open_stream(peer, protocol, options) end
+---Serves a protocol: each stream runs fn in its own task; the stream is closed when fn returns.
+---@param fn fun(stream: peerup.stream)|nil  nil stops serving
+---@return true?, peerup.err?
+function host:handle(protocol, fn) end
+---@async
+---@param options {timeout: number?}?
+---@return number? seconds, peerup.err?
+function host:ping(peer, options) end
+---@param interval number? seconds
+---@return true?, peerup.err?
+function host:reserve(addr, interval) end
+function host:unreserve(relay_peer) end
+---@return table[]  {relay, active, expires (Unix s), limit_duration, limit_data, code?, detail?}
+function host:reservations() end
+---@param config table?  fields of pu_relay_config
+---@return true?, peerup.err?
+function host:relay_start(config) end
+function host:relay_stop() end
+---@return table
+function host:relay_stats() end
+---@param on_event fun(proxy: peerup.proxy, event: table)?
+---@return peerup.proxy?, peerup.err?
+function host:proxy_listen(listen, peer, protocol, on_event) end
+---@return peerup.proxy?, peerup.err?
+function host:proxy_expose(protocol, target, on_event) end
+---@param level string
+function host:set_log_level(level) end
+---@return integer bytes
+function host:memory() end
+---Closes everything; waits until it is done when called in a task.
+function host:close() end
+
+---@class peerup.stream
+local stream = {}
+---Reads up to max bytes: nil, nil at end of stream.
+---@async
+---@param max integer?  default 65536
+---@param timeout number?
+---@return string?, peerup.err?
+function stream:read(max, timeout) end
+---Reads exactly n bytes (at most 1 MiB): nil, err("eof") when the stream ends before.
+---@async
+---@return string?, peerup.err?
+function stream:read_exactly(n, timeout) end
+---@async
+---@return true?, peerup.err?
+function stream:write(bytes, timeout) end
+---@return true?, peerup.err?
+function stream:close_write() end
+function stream:reset(code) end
+function stream:close() end
+---@return string
+function stream:peer() end
+---@return string
+function stream:protocol() end
+---@return peerup.conn_info?
+function stream:conn() end
+
+---@class peerup.proxy
+local proxy = {}
+---@return string
+function proxy:address() end
+---@return table  {connections, active, bytes_in, bytes_out, failures}
+function proxy:stats() end
+function proxy:close() end
+
+-- ---- http: libmicrohttpd on our loop, unix socket (bindings/http.c) ----
+core.http = {}
+---Serves HTTP on a unix socket (0600). handler runs in a task per request and returns
+---status, headers table, body string. request: {method, path, query, headers, body, uid}.
+---@param options {path: string, max_body: integer, max_conns: integer, timeout: number}
+---@param handler fun(request: table): integer, table, string
+---@return peerup.http_server?, peerup.err?
+function core.http.serve(options, handler) end
+---@class peerup.http_server
+local http_server = {}
+function http_server:close() end
+
+return core
