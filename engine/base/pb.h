@@ -38,6 +38,29 @@ void pu_pb_arena_free(pu_pb_arena *a);
  * PU_E_LIMIT for one above |max|, as soon as it is seen. */
 PU_MUST_CHECK ssize_t pu_pb_delimited(const uint8_t *in, size_t len, size_t max,
                                       const uint8_t **msg, size_t *msg_len);
+/* One field of a message, borrowed from its bytes. Reading field by field takes no memory at all,
+ * which suits small messages whose parts are only looked at: keys, envelopes, records. */
+typedef struct pu_pb_field {
+  uint32_t number;
+  enum { PU_PB_VARINT = 0, PU_PB_FIXED64 = 1, PU_PB_BYTES = 2, PU_PB_FIXED32 = 5 } wire;
+  uint64_t value;      /* of numbers */
+  const uint8_t *data; /* of PU_PB_BYTES */
+  size_t len;
+} pu_pb_field;
+
+#define PU_PB_VARINT_MAX_BYTES 10
+
+/* pu_pb_next reads the field at |*in| and moves both on: 1, 0 at the end, PU_E_PARSE. Groups are
+ * refused: nothing in use has them. Callers skip fields whose number or wire type they do not
+ * expect, and let the last of a repeated scalar win, as Go does. */
+PU_MUST_CHECK int pu_pb_next(const uint8_t **in, size_t *len, pu_pb_field *out);
+/* pu_pb_varint_size and pu_pb_put_varint write numbers of messages, over all 64 bits. */
+size_t pu_pb_varint_size(uint64_t value);
+size_t pu_pb_put_varint(uint8_t *out, uint64_t value);
+/* pu_pb_bytes_size and pu_pb_put_bytes write a field of bytes; |number| is below 16. */
+size_t pu_pb_bytes_size(size_t len);
+size_t pu_pb_put_bytes(uint8_t *out, unsigned number, const void *data, size_t len);
+
 /* pu_pb_pack writes |m| into fresh memory of |mem|; PU_E_NOMEM. */
 PU_MUST_CHECK int pu_pb_pack(pu_mem *mem, const ProtobufCMessage *m, uint8_t **out,
                              size_t *out_len);

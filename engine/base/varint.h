@@ -6,7 +6,7 @@
 
 #define PU_VARINT_MAX_BYTES 9
 
-/* pu_varint_size returns how many bytes |value| (below 2^63) takes. */
+/* pu_varint_size returns how many bytes |value| takes. */
 size_t pu_varint_size(uint64_t value);
 /* pu_varint_put writes |value| at |out| (room for pu_varint_size) and returns the bytes written. */
 size_t pu_varint_put(uint8_t *out, uint64_t value);
