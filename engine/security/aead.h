@@ -16,6 +16,7 @@ typedef struct pu_aead {
   uint8_t key[PU_AEAD_KEY];
   uint64_t moved;  /* bytes through this direction */
   void *bulk;      /* EVP_CIPHER_CTX with the key set; NULL until bulk */
+  bool no_bulk;    /* libcrypto does not serve: libsodium goes on, nothing is tried again */
   bool sealing;    /* one direction, one use */
 } pu_aead;
 
@@ -25,7 +26,7 @@ void pu_aead_deinit(pu_aead *a);
 /* pu_aead_seal encrypts |len| bytes at |data| in place and writes the tag behind them. */
 PU_MUST_CHECK int pu_aead_seal(pu_aead *a, const uint8_t nonce[static PU_AEAD_NONCE], uint8_t *data,
                                size_t len);
-/* pu_aead_open decrypts |len| bytes (tag included) in place: PU_E_CRYPTO. */
+/* pu_aead_open decrypts |len| bytes (tag included) in place: PU_E_CRYPTO, and |data| is wiped. */
 PU_MUST_CHECK int pu_aead_open(pu_aead *a, const uint8_t nonce[static PU_AEAD_NONCE], uint8_t *data,
                                size_t len);
 

@@ -16,12 +16,16 @@
 /* pu_noise_handshake_hash and pu_noise_keys show a finished handshake to tests against vectors. */
 void pu_noise_handshake_hash(const pu_security *s, uint8_t out[static 32]);
 void pu_noise_keys(const pu_security *s, uint8_t send[static 32], uint8_t receive[static 32]);
-/* pu_noise_set_static replaces the fresh static and ephemeral keys, and the payload when given, before
- * the first message: for vectors and nothing else. */
-int pu_noise_set_keys(pu_security *s, const uint8_t static_private[static 32],
-                      const uint8_t ephemeral_private[static 32], const uint8_t *payload,
-                      size_t payload_len);
-/* pu_noise_payload_check reads and verifies a handshake payload for |static_public|. */
+/* pu_noise_set_keys replaces the fresh static and ephemeral keys, and the payload when given,
+ * before the first message: for vectors and tests and nothing else. PU_E_NOMEM, PU_E_LIMIT. */
+PU_MUST_CHECK int pu_noise_set_keys(pu_security *s, const uint8_t static_private[static 32],
+                                    const uint8_t ephemeral_private[static 32],
+                                    const uint8_t *payload, size_t payload_len);
+/* pu_noise_set_nonces moves the record counters, so that tests reach their end. */
+void pu_noise_set_nonces(pu_security *s, uint64_t send, uint64_t receive);
+/* pu_noise_payload_check reads and verifies a handshake payload for |static_public|.
+ * |muxers_used| becomes the length of the peer's list, 0 when that is ignored; |out->muxer| is
+ * "". */
 PU_MUST_CHECK int pu_noise_payload_check(pu_mem *mem, const uint8_t *payload, size_t len,
                                          const uint8_t static_public[static 32],
                                          pu_security_result *out, size_t *muxers_used);

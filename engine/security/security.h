@@ -18,7 +18,7 @@ typedef struct pu_security_config {
   bool initiator;
   const pu_key *key;            /* ours; outlives the handshake */
   const pu_peer_id *expected;   /* NULL or len 0: any peer */
-  const char *const *muxers;    /* ours, best first */
+  const char *const *muxers;    /* ours, best first; outlive the handshake */
   size_t muxer_count;
   void (*random)(void *data, void *out, size_t len); /* ephemeral keys */
   void *random_data;
@@ -41,9 +41,11 @@ typedef struct pu_security_ops {
   int (*start)(const pu_security_config *config, pu_security **out);
   void (*free)(pu_security *s);
 
-  /* Handshake. read takes bytes and returns how many it used (it never takes bytes behind the
-   * handshake); PU_E_PROTOCOL, PU_E_CRYPTO, PU_E_PEER_MISMATCH, PU_E_NOMEM end it. write gives bytes
-   * to send, 0 when it has none. result is NULL until the handshake is done and write gives none. */
+  /* Handshake. read takes bytes and returns how many it used: it never takes bytes behind the
+   * handshake, and none while a message of ours is unwritten. PU_E_PROTOCOL, PU_E_CRYPTO,
+   * PU_E_PEER_MISMATCH, PU_E_NOMEM end it, and every later call repeats the first error. write
+   * gives bytes to send, 0 when it has none, or such an error. result is NULL until the handshake is
+   * done and write gives none. */
   ssize_t (*read)(pu_security *s, const uint8_t *in, size_t len);
   ssize_t (*write)(pu_security *s, uint8_t *out, size_t cap);
   const pu_security_result *(*result)(const pu_security *s);
