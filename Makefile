@@ -77,7 +77,7 @@ interop:
 	$(PACKAGES) interop
 	cmake --preset release -DPEERUP_TESTS=ON
 	cmake --build build --parallel $(JOBS)
-	tests/interop/run.sh build
+	ctest --test-dir build --output-on-failure -C Interop -L interop -V
 
 install: build
 	cmake --install build

@@ -7,7 +7,7 @@ build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libsodium-dev 
   lua-luv-dev lua-luv lua-cjson lua-yaml lua-argparse libprotobuf-c-dev protobuf-c-compiler
   libmicrohttpd-dev libqrencode-dev libssl-dev"
 demo="darkhttpd curl ca-certificates"
-test="libcmocka-dev lua-busted lua-check lua5.4 $demo openssh-client openssh-server"
+test="libcmocka-dev lua-busted lua-check lua5.4 $demo openssh-client openssh-server libhiredis-dev"
 fuzz="clang llvm libclang-rt-14-dev"
 bench="openssh-client openssh-server haproxy python3"
 interop="redis-server npm nodejs python3 python3-venv ca-certificates"
@@ -20,7 +20,7 @@ for set in "$@"; do
     test) wanted="$wanted $build $test" ;;
     fuzz) wanted="$wanted $build $fuzz" ;;
     bench) wanted="$wanted $build $bench $demo" ;;
-    interop) wanted="$wanted $build $interop" ;;
+    interop) wanted="$wanted $build $test $interop" ;;
     *) echo "install-packages: no such set: $set" >&2; exit 2 ;;
   esac
 done
