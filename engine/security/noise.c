@@ -285,8 +285,7 @@ static int on_message_3(noise *n, const uint8_t *in, size_t len) {
 static bool length_allowed(phase now, size_t len) {
   if (now == RECEIVE_1)
     return len == MESSAGE_1;
-  return len <= PU_NOISE_MAX_HANDSHAKE &&
-         len >= (now == RECEIVE_2 ? MESSAGE_2_MIN : MESSAGE_3_MIN);
+  return len <= PU_NOISE_MAX_HANDSHAKE && len >= (now == RECEIVE_2 ? MESSAGE_2_MIN : MESSAGE_3_MIN);
 }
 
 static int on_message(noise *n) {
