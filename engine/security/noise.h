@@ -23,11 +23,5 @@ PU_MUST_CHECK int pu_noise_set_keys(pu_security *s, const uint8_t static_private
                                     const uint8_t *payload, size_t payload_len);
 /* pu_noise_set_nonces moves the record counters, so that tests reach their end. */
 void pu_noise_set_nonces(pu_security *s, uint64_t send, uint64_t receive);
-/* pu_noise_payload_check reads and verifies a handshake payload for |static_public|.
- * |muxers_used| becomes the length of the peer's list, 0 when that is ignored; |out->muxer| is
- * "". */
-PU_MUST_CHECK int pu_noise_payload_check(pu_mem *mem, const uint8_t *payload, size_t len,
-                                         const uint8_t static_public[static 32],
-                                         pu_security_result *out, size_t *muxers_used);
 
 #endif

@@ -112,10 +112,3 @@ done:
   pu_pb_arena_free(&arena);
   return rc;
 }
-
-int pu_noise_payload_check(pu_mem *mem, const uint8_t *payload, size_t len,
-                           const uint8_t static_public[static 32], pu_security_result *out,
-                           size_t *muxers_used) {
-  const pu_noise_local nobody = {.initiator = true};
-  return pu_noise_payload_read(mem, &nobody, payload, len, static_public, out, muxers_used);
-}

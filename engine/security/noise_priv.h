@@ -1,4 +1,4 @@
-/* The payload half of Noise (noise_payload.c), seen by noise.c only. */
+/* The payload half of Noise (noise_payload.c), seen by noise.c and its tests. */
 #ifndef PU_SECURITY_NOISE_PRIV_H
 #define PU_SECURITY_NOISE_PRIV_H
 

@@ -12,6 +12,8 @@
 extern const luaL_Reg probe_base[];
 extern const luaL_Reg probe_identity[];
 extern const luaL_Reg probe_multiaddr[];
+extern const luaL_Reg probe_negotiate[];
+extern const luaL_Reg probe_security[];
 
 /* probe_fail returns nil and the name of the engine's error |code|. */
 int probe_fail(lua_State *L, int code);
