@@ -1,0 +1,44 @@
+/* What the files of the libuv door share. */
+#ifndef PU_PLATFORM_UV_PRIV_H
+#define PU_PLATFORM_UV_PRIV_H
+
+#include "platform/platform_priv.h"
+#include "platform/uv.h"
+#include <sys/socket.h>
+#include <uv.h>
+
+typedef struct uv_door {
+  pu_platform base;
+  uv_loop_t *loop;
+  uv_timer_t wake; /* the heap's next time, when it lies ahead */
+  uv_idle_t due;   /* active while a timer is due now: runs in the next iteration, never in this one */
+  size_t handles;  /* libuv handles and requests whose memory is still in use */
+  bool freeing;
+  void (*done)(void *data);
+  void *done_data;
+} uv_door;
+
+/* pu_uv_handle_gone counts one handle less, and ends the door when it is being freed. */
+void pu_uv_handle_gone(uv_door *d);
+/* pu_uv_error maps an errno (positive) to PU_E_*. */
+int pu_uv_error(int error);
+socklen_t pu_uv_to_native(const pu_sockaddr *sa, struct sockaddr_storage *out);
+void pu_uv_from_native(const struct sockaddr *sa, pu_sockaddr *out);
+
+/* uv_tcp.c */
+int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,
+                      const pu_tcp_events *events, void *data, pu_tcp **out);
+void pu_uv_tcp_set_events(pu_tcp *t, const pu_tcp_events *events, void *data);
+void pu_uv_tcp_want(pu_tcp *t, unsigned want);
+ssize_t pu_uv_tcp_readv(pu_tcp *t, const pu_iov *iov, size_t n);
+ssize_t pu_uv_tcp_writev(pu_tcp *t, const pu_iov *iov, size_t n);
+int pu_uv_tcp_shutdown(pu_tcp *t);
+void pu_uv_tcp_close(pu_tcp *t, bool abort);
+void pu_uv_tcp_local(const pu_tcp *t, pu_sockaddr *out);
+void pu_uv_tcp_remote(const pu_tcp *t, pu_sockaddr *out);
+int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu_tcp_accept_cb cb,
+                     void *data, pu_tcp_listener **out);
+void pu_uv_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out);
+void pu_uv_tcp_listener_close(pu_tcp_listener *l);
+
+#endif
