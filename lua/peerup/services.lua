@@ -1,0 +1,50 @@
+--- Services: their names, their protocols, and who may use them (wire.md 18).
+local err = require "peerup.err"
+local values = require "peerup.config.values"
+
+local M = {}
+
+--- Protocols of our own have the form of a service's; a service must not take their place.
+M.RESERVED = {
+  invite = true, ["relay-pair"] = true, ["relay-invite"] = true, ["peer-notify"] = true,
+  ["rtt-probe"] = true, ping = true,
+}
+
+--- Returns the wire protocol of a service; a configured `protocol` never had an effect on it.
+---@param name string
+---@return string
+function M.protocol(name)
+  return "/peerup/" .. name .. "/1.0.0"
+end
+
+--- Checks a service's name: a label, and none of our own.
+---@param name string
+---@return true?, peerup.err?
+function M.check_name(name)
+  local ok, problem = values.check_label("service", name)
+  if not ok then return nil, problem end
+  if M.RESERVED[name] then
+    return nil, err.new("invalid", ('invalid service name: "%s" is a protocol of peerup itself; '
+      .. 'choose another'):format(name))
+  end
+  return true
+end
+
+--- Lists the services of a configuration by name.
+---@param config table
+---@return {name: string, protocol: string, local_address: string, enabled: boolean,
+---  custom_protocol: string, allowed_peers: string[]}[]
+function M.list(config)
+  local list = {}
+  for name, service in pairs(config.services) do
+    list[#list + 1] = {
+      name = name, protocol = M.protocol(name), local_address = service.local_address,
+      enabled = service.enabled, custom_protocol = service.protocol,
+      allowed_peers = service.allowed_peers,
+    }
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
+return M
