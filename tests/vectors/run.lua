@@ -32,11 +32,17 @@ local function read(path)
   return assert(file:read("a"))
 end
 
---- Every check by file and kind.
+--- Every check by file and kind, and how many areas could not be loaded: their cases fail, those
+--- of others are still checked.
 local function load_checks()
-  local all = {}
+  local all, broken = {}, 0
   for _, area in ipairs(names_in(here .. "/checks", "lua")) do
-    for file, kinds in pairs(require("checks." .. area)) do
+    local ok, files = pcall(require, "checks." .. area)
+    if not ok then
+      print(("FAIL checks/%s.lua: %s"):format(area, tostring(files)))
+      broken = broken + 1
+    end
+    for file, kinds in pairs(ok and files or {}) do
       all[file] = all[file] or {}
       for kind, check in pairs(kinds) do
         assert(not all[file][kind], ("two checks for %s, kind %s"):format(file, kind))
@@ -44,7 +50,7 @@ local function load_checks()
       end
     end
   end
-  return all
+  return all, broken
 end
 
 local dir = arg[1]
@@ -55,8 +61,8 @@ end
 local files = table.move(arg, 2, #arg, 1, {})
 if #files == 0 then files = names_in(dir, "json") end
 
-local checks = load_checks()
-local passed, failed = 0, 0
+local checks, failed = load_checks()
+local passed = 0
 for _, file in ipairs(files) do
   local cases = cjson.decode(read(dir .. "/" .. file .. ".json")).cases
   local good = 0
