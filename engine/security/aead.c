@@ -40,12 +40,12 @@ static EVP_CIPHER_CTX *bulk_context(const pu_aead *a, const pu_libcrypto *lib) {
   return NULL;
 }
 
-/* use_bulk counts |len| bytes and says whether libcrypto serves this message. A library that once
- * failed to serve is not asked again. */
+/* use_bulk says whether libcrypto serves this message of |len| bytes, and counts it until it does.
+ * A library that once failed to serve is not asked again. */
 static bool use_bulk(pu_aead *a, size_t len) {
   if (a->bulk != NULL)
     return len <= INT_MAX;
-  if (a->no_bulk || len > INT_MAX)
+  if (a->no_bulk || len < PU_AEAD_BULK_MESSAGE || len > INT_MAX)
     return false;
   if (a->moved < PU_AEAD_BULK_AFTER) {
     a->moved += len;

@@ -11,10 +11,13 @@
 #define PU_AEAD_NONCE 12
 #define PU_AEAD_TAG 16
 #define PU_AEAD_BULK_AFTER (256u * 1024)
+/* Shorter messages do not count as bulk: libsodium is as fast with them, and a week of keepalives
+ * must not make an idle daemon load libcrypto. */
+#define PU_AEAD_BULK_MESSAGE 512
 
 typedef struct pu_aead {
   uint8_t key[PU_AEAD_KEY];
-  uint64_t moved;  /* bytes through this direction */
+  uint64_t moved;  /* bytes of bulk through this direction, until |bulk| is set */
   void *bulk;      /* EVP_CIPHER_CTX with the key set; NULL until bulk */
   bool no_bulk;    /* libcrypto does not serve: libsodium goes on, nothing is tried again */
   bool sealing;    /* one direction, one use */

@@ -1,6 +1,5 @@
 /* multistream-select against hostile bytes. Byte 0: bit 0 dialler, bit 1 lazy; the rest arrives at
  * once, and again byte by byte: both must end the same. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "negotiate/multistream.h"

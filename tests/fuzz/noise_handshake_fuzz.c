@@ -3,8 +3,6 @@
  *   1  an honest handshake whose payload is the input, so that the payload's reader is reached
  *   2  the same behind an honest key and signature, so that what is verified is reached, too
  * Keys are the same in every run, so recorded dialogues are useful seeds of the raw mode. */
-#include <stdlib.h>
-
 #include "security/noise_priv.h"
 #include "support/noise_pair.h"
 

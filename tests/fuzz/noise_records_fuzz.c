@@ -3,8 +3,6 @@
  *             2     an honest record of (next byte) bytes with bit (op >> 2) flipped
  *             3     (op >> 2) raw bytes of the input
  * Every honest record before the first flipped or raw one must arrive as it was sent. */
-#include <stdlib.h>
-
 #include "support/noise_pair.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

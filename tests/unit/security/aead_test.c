@@ -17,10 +17,18 @@ static const size_t lengths[] = {0, 1, 15, 16, 17, 63, 64, 65, 255, 1350, 4096, 
 
 /* start makes a direction that uses the wanted cipher from its first message on. */
 static void start(pu_aead *a, bool sealing, bool bulk) {
+  static const uint8_t any_nonce[PU_AEAD_NONCE] = {99};
+  uint8_t message[PU_AEAD_BULK_MESSAGE + PU_AEAD_TAG] = {0};
   pu_aead_init(a, key, sealing);
   a->no_bulk = !bulk;
-  if (bulk)
-    a->moved = PU_AEAD_BULK_AFTER;
+  if (!bulk)
+    return;
+  a->moved = PU_AEAD_BULK_AFTER;
+  if (sealing)
+    assert_int_equal(pu_aead_seal(a, any_nonce, message, PU_AEAD_BULK_MESSAGE), 0);
+  else
+    assert_int_equal(pu_aead_open(a, any_nonce, message, sizeof(message)), PU_E_CRYPTO);
+  assert_non_null(a->bulk);
 }
 
 static void fill(uint8_t *out, size_t len, unsigned seed) {
@@ -134,6 +142,24 @@ static void test_change_over(void **state) {
   pu_aead_deinit(&open);
 }
 
+/* Pings and keystrokes never add up to bulk, not in years. */
+static void test_small_messages_are_not_bulk(void **state) {
+  (void)state;
+  uint8_t message[PU_AEAD_BULK_MESSAGE + PU_AEAD_TAG] = {0};
+  pu_aead a;
+  pu_aead_init(&a, key, true);
+  for (size_t i = 0; i < 2 * PU_AEAD_BULK_AFTER / (PU_AEAD_BULK_MESSAGE - 1); i++)
+    assert_int_equal(pu_aead_seal(&a, nonce, message, PU_AEAD_BULK_MESSAGE - 1), 0);
+  assert_null(a.bulk);
+  assert_int_equal(a.moved, 0);
+  for (size_t i = 0; i <= PU_AEAD_BULK_AFTER / PU_AEAD_BULK_MESSAGE; i++) {
+    assert_null(a.bulk);
+    assert_int_equal(pu_aead_seal(&a, nonce, message, PU_AEAD_BULK_MESSAGE), 0);
+  }
+  assert_non_null(a.bulk);
+  pu_aead_deinit(&a);
+}
+
 static void test_deinit_wipes(void **state) {
   (void)state;
   static const uint8_t zeros[PU_AEAD_KEY];
@@ -151,9 +177,8 @@ static void test_deinit_wipes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_bytes),
-      cmocka_unit_test(test_tampering),
-      cmocka_unit_test(test_change_over),
+      cmocka_unit_test(test_same_bytes),   cmocka_unit_test(test_tampering),
+      cmocka_unit_test(test_change_over),  cmocka_unit_test(test_small_messages_are_not_bulk),
       cmocka_unit_test(test_deinit_wipes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
