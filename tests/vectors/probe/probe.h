@@ -12,6 +12,7 @@
 extern const luaL_Reg probe_base[];
 extern const luaL_Reg probe_identity[];
 extern const luaL_Reg probe_multiaddr[];
+extern const luaL_Reg probe_mux[];
 extern const luaL_Reg probe_negotiate[];
 extern const luaL_Reg probe_security[];
 
