@@ -1,0 +1,78 @@
+/* A connection: a channel, yamux on it, the policy's word about it, and its streams. Life: made by
+ * pu_conn_new (pending until secured and multiplexed), open, closed; a closed one is freed when no call
+ * can be inside it any more. */
+#ifndef PU_SWARM_CONN_H
+#define PU_SWARM_CONN_H
+
+#include "mux/yamux.h"
+#include "swarm/engine_priv.h"
+#include "transport/channel.h"
+
+#define PU_PREAUTH_MAX_BYTES 65536u /* design: what a stranger may cost */
+#define PU_CONN_DETAIL 200
+
+typedef struct pu_conn_ready {
+  /* The outbound connection is open (0), or failed: |conn| is gone when the call returns. */
+  void (*cb)(void *data, pu_conn *conn, int status, const char *detail);
+  void *data;
+} pu_conn_ready;
+
+struct pu_conn {
+  pu_list link;
+  pu_engine *engine;
+  uint64_t id;
+  pu_mem mem;
+  pu_transport_conn info; /* raw is the channel's */
+  char addr[PU_MULTIADDR_MAX_TEXT];
+  pu_peer_id peer;     /* once secured */
+  pu_peer_id expected; /* outbound */
+  pu_channel channel;
+  pu_yamux *yamux;     /* while open */
+  pu_timer timer;      /* handshake deadline, then yamux's and idleness */
+  pu_conn_ready ready; /* outbound, until open */
+  pu_list streams;     /* pu_stream.link */
+  uint32_t stream_count, negotiating;
+  pu_list waiting;     /* opens that wait for yamux to take another stream */
+  uint64_t opened_us, idle_since_us;
+  uint64_t opened_unix_ms;
+  bool outbound, open, closed, identified, pending_counted;
+  unsigned busy;       /* calls inside the connection: it is freed at none */
+  const char *end_hint; /* why a relayed connection is about to end, set by the relay client; NULL */
+  char end_detail[PU_CONN_DETAIL];
+  uint64_t module_bits; /* marks of modules, by their own constants */
+};
+
+#define PU_CONN_BIT_RELAY_HINT 1u
+
+/* pu_conn_new takes |info|->raw over, also when it fails. */
+PU_MUST_CHECK int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
+                              const pu_peer_id *expected, const pu_conn_ready *ready,
+                              pu_conn **out);
+/* pu_conn_end closes the connection: streams end with PU_E_GONE, modules and application are told. */
+void pu_conn_end(pu_conn *c, int status, const char *detail);
+/* pu_conn_enter and pu_conn_leave bracket calls into a connection's parts. enter corks, leave flushes
+ * and re-arms the timer. */
+void pu_conn_enter(pu_conn *c);
+void pu_conn_leave(pu_conn *c);
+/* pu_conn_recheck asks the policy again; true when the connection was ended. */
+bool pu_conn_recheck(pu_conn *c);
+bool pu_conn_is_limited(const pu_conn *c);
+/* pu_conn_touch notes that the connection is used (idle closing counts from now). */
+void pu_conn_touch(pu_conn *c);
+
+/* pu_engine_find_conn returns the best connection to |peer|: unlimited before limited, direct before
+ * relayed, then the newest; with |direct| only such that are not relayed. */
+pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct);
+
+/* stream.c */
+/* pu_stream_accept makes a stream of one that the peer opened. */
+PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code);
+/* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE. */
+void pu_streams_end(pu_conn *c);
+extern const pu_yamux_callbacks pu_stream_yamux_callbacks;
+/* pu_streams_acked lets waiting opens go on. */
+void pu_streams_acked(pu_conn *c);
+/* pu_streams_recheck asks the policy again for each inbound stream; returns how many it ended. */
+size_t pu_streams_recheck(pu_conn *c);
+
+#endif
