@@ -37,6 +37,9 @@ function core.task.spawn(fn, ...) end
 function core.task.sleep(seconds) end
 ---@return peerup.task? task  the running one, nil on the main thread
 function core.task.current() end
+---Tells fn(text) of failures of tasks that nobody joins, and of callbacks; nil: standard error.
+---@param fn fun(text: string)?
+function core.task.on_failure(fn) end
 ---Suspends until resume(...) is called with the token's results; for waiting on luv callbacks.
 ---@async
 ---@param start fun(resume: fun(...)): (fun()?)  may return a function that cancels the wait
@@ -45,11 +48,17 @@ function core.task.await(start) end
 
 ---@class peerup.task
 local task = {}
----Ends the pending wait of the task with nil, err("canceled"). Harmless when it has ended.
+---Ends the pending wait of the task with nil, err("canceled"), or its next one when it is not in a
+---wait. Harmless when it has ended.
 function task:cancel() end
+---Waits for the end: true and the results, or false, the error value and a traceback (text); nil,
+---err("canceled") when the task that waits was cancelled.
 ---@async
----@return boolean ok, any ...  true and the results, or false and the error value with traceback
+---@return boolean? ok, any ...
 function task:join() end
+---Promises that somebody will join, perhaps later: a failure before is not reported at once.
+---@return peerup.task self
+function task:claim() end
 ---@return "running"|"waiting"|"done"|"failed"
 function task:status() end
 
