@@ -1,13 +1,13 @@
-/* Yamux (wire 9): frames, windows, streams, keepalive. A core without I/O or clock: plaintext and the
- * time go in (pu_yamux_read, pu_yamux_expire); frames come out through the output callback and
+/* Yamux (wire 9): frames, windows, streams, keepalive. A core without I/O or clock: plaintext and
+ * the time go in (pu_yamux_read, pu_yamux_expire); frames come out through the output callback and
  * happenings through the others. All callbacks run inside the call that caused them; in them any
  * function here may be called except pu_yamux_free and pu_yamux_read, and in output only
  * pu_yamux_set_blocked and pu_yamux_fail. A stream ends for its user with pu_yamux_stream_close,
  * pu_yamux_stream_reset or on_reset, and with nothing else: after both FINs it still wants a close.
  *
- * Payload is never copied on its way through: data of the peer is offered to on_data where it lies, and
- * what a stream writes gets its header put before it where it lies. Only what the reader does not
- * take is copied, into the stream's queue, which the stream's window bounds. */
+ * Payload is never copied on its way through: data of the peer is offered to on_data where it lies,
+ * and what a stream writes gets its header put before it where it lies. Only what the reader does
+ * not take is copied, into the stream's queue, which the stream's window bounds. */
 #ifndef PU_MUX_YAMUX_H
 #define PU_MUX_YAMUX_H
 
@@ -19,16 +19,16 @@
 #define PU_YAMUX_HEADER 12
 #define PU_YAMUX_WINDOW_START (256u * 1024)
 #define PU_YAMUX_WINDOW_MAX (16u * 1024 * 1024)
-#define PU_YAMUX_MAX_UNACKED 256      /* own streams the peer has not acknowledged */
+#define PU_YAMUX_MAX_UNACKED 256 /* own streams the peer has not acknowledged */
 #define PU_YAMUX_KEEPALIVE_US (30u * 1000000u)
 #define PU_YAMUX_PING_TIMEOUT_US (10u * 1000000u)
-#define PU_YAMUX_MAX_PONGS 32         /* per second, and while blocked; further pings are dropped */
-#define PU_YAMUX_MAX_ANSWERS 1024     /* ACKs and RSTs a peer makes us send while it reads none */
-#define PU_YAMUX_MAX_LINGERING 256    /* closed streams that wait for the peer's end */
+#define PU_YAMUX_MAX_PONGS 32      /* per second, and while blocked; further pings are dropped */
+#define PU_YAMUX_MAX_ANSWERS 1024  /* ACKs and RSTs a peer makes us send while it reads none */
+#define PU_YAMUX_MAX_LINGERING 256 /* closed streams that wait for the peer's end */
 #define PU_YAMUX_LINGER_US (30u * 1000000u)
 #define PU_YAMUX_LINGER_BYTES (64u * 1024) /* what a closed stream still swallows */
-#define PU_YAMUX_SCRATCH_PAYLOAD 16384 /* of one data frame copied for lack of head room */
-#define PU_YAMUX_FEW_BYTES 512         /* payload copied on the stack instead */
+#define PU_YAMUX_SCRATCH_PAYLOAD 16384     /* of one data frame copied for lack of head room */
+#define PU_YAMUX_FEW_BYTES 512             /* payload copied on the stack instead */
 
 typedef struct pu_yamux pu_yamux;
 typedef struct pu_yamux_stream pu_yamux_stream;
@@ -53,22 +53,23 @@ typedef struct pu_yamux_callbacks {
   void (*on_writable)(void *stream_user);
   /* on_reset: the stream ended before its time: RST with |code| from the peer (status PU_E_RESET),
    * there was no memory for its queue (PU_E_NOMEM; the peer got an RST), or the session ended
-   * (other status; of PU_E_EOF |code| is the go-away's). The stream is gone when the call returns. */
+   * (other status; of PU_E_EOF |code| is the go-away's). The stream is gone when the call returns.
+   */
   void (*on_reset)(void *stream_user, int status, uint32_t code);
 } pu_yamux_callbacks;
 
 typedef struct pu_yamux_config {
   pu_mem *mem;
-  bool client;                 /* odd IDs: we initiated the connection */
+  bool client; /* odd IDs: we initiated the connection */
   const pu_yamux_callbacks *callbacks;
   void *user;
-  uint32_t max_streams_in;     /* of the peer, open at once: more are refused with RST 0x1002 */
-  uint32_t window_max;         /* per stream; 0: PU_YAMUX_WINDOW_MAX */
-  size_t window_budget;        /* sum of window growth over all streams of the session, above the start
-                                  window each has */
-  size_t max_payload;          /* of one data frame that we send; depends on the record layer */
-  bool keepalive;              /* ping each PU_YAMUX_KEEPALIVE_US, for life and round trip; nothing
-                                  from the peer for PU_YAMUX_PING_TIMEOUT_US after a ping is death */
+  uint32_t max_streams_in; /* of the peer, open at once: more are refused with RST 0x1002 */
+  uint32_t window_max;     /* per stream; 0: PU_YAMUX_WINDOW_MAX */
+  size_t window_budget;    /* sum of window growth over all streams of the session, above the start
+                              window each has */
+  size_t max_payload;      /* of one data frame that we send; depends on the record layer */
+  bool keepalive;          /* ping each PU_YAMUX_KEEPALIVE_US, for life and round trip; nothing
+                              from the peer for PU_YAMUX_PING_TIMEOUT_US after a ping is death */
 } pu_yamux_config;
 
 PU_MUST_CHECK int pu_yamux_new(const pu_yamux_config *config, uint64_t now_us, pu_yamux **out);
@@ -78,18 +79,19 @@ void pu_yamux_free(pu_yamux *y);
 void pu_yamux_fail(pu_yamux *y, int status);
 /* pu_yamux_start sends what begins a session (a ping, for the round trip time). */
 PU_MUST_CHECK int pu_yamux_start(pu_yamux *y, uint64_t now_us);
-/* pu_yamux_read takes plaintext in any slicing. PU_E_PROTOCOL (peer broke it: a counted reason is in
- * pu_yamux_why), PU_E_EOF (go-away), what output or pu_yamux_fail said: the session has ended,
+/* pu_yamux_read takes plaintext in any slicing. PU_E_PROTOCOL (peer broke it: a counted reason is
+ * in pu_yamux_why), PU_E_EOF (go-away), what output or pu_yamux_fail said: the session has ended,
  * close the connection. */
 PU_MUST_CHECK int pu_yamux_read(pu_yamux *y, pu_span in, uint64_t now_us);
-/* pu_yamux_deadline and pu_yamux_expire: keepalive, ping time-out (PU_E_TIMEOUT), closed streams. */
+/* pu_yamux_deadline and pu_yamux_expire: keepalive, ping time-out (PU_E_TIMEOUT), closed streams.
+ */
 uint64_t pu_yamux_deadline(const pu_yamux *y);
 PU_MUST_CHECK int pu_yamux_expire(pu_yamux *y, uint64_t now_us);
-/* pu_yamux_set_blocked says whether the connection below can take more: while blocked, no stream has
- * space; unblocking calls on_writable of those that waited, in turn, until blocked again. */
+/* pu_yamux_set_blocked says whether the connection below can take more: while blocked, no stream
+ * has space; unblocking calls on_writable of those that waited, in turn, until blocked again. */
 void pu_yamux_set_blocked(pu_yamux *y, bool blocked);
-/* pu_yamux_go_away sends a go-away with |code|. No stream is opened or taken after it; the peer ends
- * the session on its side, so the caller closes the connection once it is written. */
+/* pu_yamux_go_away sends a go-away with |code|. No stream is opened or taken after it; the peer
+ * ends the session on its side, so the caller closes the connection once it is written. */
 int pu_yamux_go_away(pu_yamux *y, uint32_t code);
 /* pu_yamux_rtt_us: last measured round trip, 0 when unknown. */
 uint64_t pu_yamux_rtt_us(const pu_yamux *y);
@@ -113,8 +115,8 @@ size_t pu_yamux_stream_space(const pu_yamux_stream *s);
 PU_MUST_CHECK ssize_t pu_yamux_stream_write(pu_yamux_stream *s, pu_span io);
 /* pu_yamux_stream_flush sends the SYN of a stream that has sent nothing yet. */
 int pu_yamux_stream_flush(pu_yamux_stream *s);
-/* pu_yamux_stream_resume offers queued bytes again, and lets on_data flow. Bytes that were taken are
- * given back to the peer's window as it pays; the window only grows for bytes that were taken
+/* pu_yamux_stream_resume offers queued bytes again, and lets on_data flow. Bytes that were taken
+ * are given back to the peer's window as it pays; the window only grows for bytes that were taken
  * inside pu_yamux_read. */
 void pu_yamux_stream_resume(pu_yamux_stream *s);
 size_t pu_yamux_stream_queued(const pu_yamux_stream *s);
@@ -122,10 +124,11 @@ size_t pu_yamux_stream_queued(const pu_yamux_stream *s);
 int pu_yamux_stream_close_write(pu_yamux_stream *s);
 /* pu_yamux_stream_reset sends RST with |code| and forgets the stream; no callback follows. */
 void pu_yamux_stream_reset(pu_yamux_stream *s, uint32_t code);
-/* pu_yamux_stream_close: both directions are done with: FIN if not sent, unread bytes are dropped, data
- * that still comes is dropped and not credited, no callback follows. The session forgets the stream
- * when the peer's FIN or RST came, after PU_YAMUX_LINGER_US (counted from the last read or expire),
- * or when too many others wait; a peer that sends more than PU_YAMUX_LINGER_BYTES gets an RST. */
+/* pu_yamux_stream_close: both directions are done with: FIN if not sent, unread bytes are dropped,
+ * data that still comes is dropped and not credited, no callback follows. The session forgets the
+ * stream when the peer's FIN or RST came, after PU_YAMUX_LINGER_US (counted from the last read or
+ * expire), or when too many others wait; a peer that sends more than PU_YAMUX_LINGER_BYTES gets an
+ * RST. */
 void pu_yamux_stream_close(pu_yamux_stream *s);
 
 /* Frames, for tests and vectors. */
