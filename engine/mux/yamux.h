@@ -1,9 +1,10 @@
 /* Yamux (wire 9): frames, windows, streams, keepalive. A core without I/O or clock: plaintext and
  * the time go in (pu_yamux_read, pu_yamux_expire); frames come out through the output callback and
  * happenings through the others. All callbacks run inside the call that caused them; in them any
- * function here may be called except pu_yamux_free and pu_yamux_read, and in output only
- * pu_yamux_set_blocked and pu_yamux_fail. A stream ends for its user with pu_yamux_stream_close,
- * pu_yamux_stream_reset or on_reset, and with nothing else: after both FINs it still wants a close.
+ * function here may be called except pu_yamux_free, and pu_yamux_read inside another; in output
+ * only pu_yamux_set_blocked and pu_yamux_fail. A stream ends for its user with
+ * pu_yamux_stream_close, pu_yamux_stream_reset or on_reset, and with nothing else: after both FINs
+ * it still wants a close.
  *
  * Payload is never copied on its way through: data of the peer is offered to on_data where it lies,
  * and what a stream writes gets its header put before it where it lies. Only what the reader does
@@ -113,7 +114,7 @@ size_t pu_yamux_stream_space(const pu_yamux_stream *s);
  * the window ends: on_writable follows. PU_E_CLOSED after close_write; what output said when it
  * ended the session (on_reset was called then). Taken bytes may have been overwritten. */
 PU_MUST_CHECK ssize_t pu_yamux_stream_write(pu_yamux_stream *s, pu_span io);
-/* pu_yamux_stream_flush sends the SYN of a stream that has sent nothing yet. */
+/* pu_yamux_stream_flush sends the SYN (or ACK) of a stream that has sent nothing yet. */
 int pu_yamux_stream_flush(pu_yamux_stream *s);
 /* pu_yamux_stream_resume offers queued bytes again, and lets on_data flow. Bytes that were taken
  * are given back to the peer's window as it pays; the window only grows for bytes that were taken

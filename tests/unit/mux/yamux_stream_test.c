@@ -778,6 +778,30 @@ static void test_open_in_callbacks(void **state) {
   rig_free(r);
 }
 
+static void read_hook(rig_stream *st, rig_event event) {
+  if (event == RIG_DATA) {
+    st->r->hook = NULL;
+    assert_int_equal(rig_frame(st->r, UPDATE, RST, 1, 0), 0);
+    assert_int_equal(rig_data(st->r, SYN, 3, 0, 10), 0);
+  }
+}
+
+/* A resume may make the connection read on at once; the stream's memory must outlive the call. */
+static void test_read_in_callbacks(void **state) {
+  (void)state;
+  rig *r = rig_new(false);
+  rig_stream *st = rig_accept(r, 1);
+  st->take = 0;
+  assert_int_equal(rig_data(r, 0, 1, 0, 10), 0);
+  st->take = SIZE_MAX;
+  r->hook = read_hook;
+  pu_yamux_stream_resume(st->s);
+  assert_int_equal(st->reset, 1);
+  rig_check_pattern(&r->streams[1], 10);
+  assert_int_equal(pu_yamux_stream_count(r->y), 1);
+  rig_free(r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_syn_goes_with_the_first_frame),
@@ -810,6 +834,7 @@ int main(void) {
       cmocka_unit_test(test_close_of_unacknowledged),
       cmocka_unit_test(test_end_in_callbacks),
       cmocka_unit_test(test_open_in_callbacks),
+      cmocka_unit_test(test_read_in_callbacks),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
