@@ -108,7 +108,7 @@ local function lines_of(text)
     local at = text:find("\n", from, true)
     local line = text:sub(from, (at or #text + 1) - 1)
     if #line >= M.MAX_LINE_BYTES then
-      return nil, err.new("malformed", ("authorized_keys: line %d is longer than 64 KiB")
+      return nil, err.say("malformed", ("authorized_keys: line %d is longer than 64 KiB")
         :format(#list + 1))
     end
     list[#list + 1] = line:gsub("\r$", "")
@@ -163,7 +163,7 @@ end
 ---@return table<string, peerup.key_entry>? by_peer, peerup.err?
 function M.load(text)
   local entries, problem = read_entries(text, function(number, parsed, why)
-    local bad = err.new("malformed", ("invalid peer ID at line %d: %s (%s)"):format(number,
+    local bad = err.say("malformed", ("invalid peer ID at line %d: %s (%s)"):format(number,
       parsed.id_text:sub(1, 80), tostring(why)))
     bad.line = number
     return bad
@@ -225,7 +225,7 @@ end
 
 local function parse_id(text)
   local id, problem = require("peerup.core").peer_id.parse(text)
-  if not id then return nil, err.new("invalid", "invalid peer ID: " .. tostring(problem)) end
+  if not id then return nil, err.say("invalid", "invalid peer ID: " .. tostring(problem)) end
   return id
 end
 
@@ -244,7 +244,7 @@ function M.add(text, peer_id, comment, attributes)
   local known
   known, problem = M.load(text)
   if not known then return nil, problem end
-  if known[id] then return nil, err.new("exists", "peer already authorized: " .. short(id)) end
+  if known[id] then return nil, err.say("exists", "peer already authorized: " .. short(id)) end
   if text ~= "" and text:sub(-1) ~= "\n" then text = text .. "\n" end
   return text .. write_line(id, attributes or {}, M.clean_comment(comment or "")) .. "\n"
 end
@@ -263,7 +263,7 @@ local function rewrite(text, id, change)
     end
     out[#out + 1] = line
   end
-  if hits == 0 then return nil, err.new("not_found", "peer not found: " .. short(id)) end
+  if hits == 0 then return nil, err.say("not_found", "peer not found: " .. short(id)) end
   out[#out + 1] = ""
   return table.concat(out, "\n")
 end

@@ -17,6 +17,14 @@ function M.new(code, detail, fields)
   return err
 end
 
+--- Makes an error whose sentence is given whole, for what no engine error says well enough.
+---@param code string
+---@param sentence string
+---@return peerup.err
+function M.say(code, sentence)
+  return M.new(code, sentence, { message = sentence })
+end
+
 --- Formats the detail: M.format("not_found", "no service named %q", name).
 ---@param code string
 ---@param format string

@@ -14,7 +14,7 @@ local CODES = {
 
 local function wrap(path, message, name)
   local reason = tostring(message):gsub("^%u+: ", ""):gsub(": .*$", "")
-  return err.new(CODES[name or ""] or "io_error", ("%s: %s"):format(path, reason))
+  return err.say(CODES[name or ""] or "io_error", ("%s: %s"):format(path, reason))
 end
 
 ---@param path string
@@ -68,7 +68,7 @@ function M.read(path)
     if not chunk or chunk == "" then break end
     total = total + #chunk
     if total > M.MAX_BYTES then
-      problem = err.new("limit", ("%s: larger than %d MiB"):format(path, M.MAX_BYTES >> 20))
+      problem = err.say("limit", ("%s: larger than %d MiB"):format(path, M.MAX_BYTES >> 20))
       break
     end
     parts[#parts + 1] = chunk
@@ -87,7 +87,7 @@ end
 --- Creates a file that must not exist yet.
 ---@return true?, peerup.err?
 function M.create(path, bytes, mode)
-  if M.exists(path) then return nil, err.new("exists", path .. ": already exists") end
+  if M.exists(path) then return nil, err.say("exists", path .. ": already exists") end
   return M.write(path, bytes, mode)
 end
 
@@ -104,7 +104,7 @@ function M.mkdir(path, mode)
   local stat = M.stat(path)
   if stat then
     if stat.type == "directory" then return true end
-    return nil, err.new("exists", path .. ": exists and is no directory")
+    return nil, err.say("exists", path .. ": exists and is no directory")
   end
   local parent = M.dirname(path)
   if parent ~= path then
@@ -123,7 +123,7 @@ function M.check_private(path)
   if not stat then return nil, wrap(path, message, name) end
   local mode = stat.mode & tonumber("777", 8)
   if mode & tonumber("077", 8) ~= 0 then
-    return nil, err.new("key_mode", ("%s has mode %04o, so others can read or write it; "
+    return nil, err.say("key_mode", ("%s has mode %04o, so others can read or write it; "
       .. "run: chmod 600 %s"):format(path, mode, path))
   end
   return true

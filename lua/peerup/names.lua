@@ -37,7 +37,7 @@ function M.resolve(names, text)
   if names[text] then
     local id, problem = core.peer_id.parse(names[text])
     if not id then
-      return nil, err.new("invalid", ('the name "%s" has an invalid peer ID in the config: %s')
+      return nil, err.say("invalid", ('the name "%s" has an invalid peer ID in the config: %s')
         :format(text, tostring(problem)))
     end
     return id, "local_config"
@@ -48,7 +48,7 @@ function M.resolve(names, text)
   for name in pairs(names) do known[#known + 1] = name end
   table.sort(known)
   local near = require("peerup.config.schema").nearest(text, known)
-  return nil, err.new("not_found", ("name not found: %s%s"):format(text,
+  return nil, err.say("not_found", ("name not found: %s%s"):format(text,
     near and (' (did you mean "%s"?)'):format(near) or ""))
 end
 

@@ -24,7 +24,7 @@ function M.check_name(name)
   local ok, problem = values.check_label("service", name)
   if not ok then return nil, problem end
   if M.RESERVED[name] then
-    return nil, err.new("invalid", ('invalid service name: "%s" is a protocol of peerup itself; '
+    return nil, err.say("invalid", ('invalid service name: "%s" is a protocol of peerup itself; '
       .. 'choose another'):format(name))
   end
   return true

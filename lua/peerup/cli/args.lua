@@ -58,7 +58,7 @@ function M.options(command)
 end
 
 local function usage_error(text, flag)
-  local problem = err.new("usage", text)
+  local problem = err.say("usage", text)
   problem.flag = flag
   return nil, problem
 end
@@ -171,7 +171,7 @@ function M.parse(command, words)
   local parsed, problem = normalise(command, words)
   if not parsed then return nil, problem end
   local parser = M.parser(command)
-  if parsed.help then return nil, err.new("help", parser:get_help()) end
+  if parsed.help then return nil, err.say("help", parser:get_help()) end
   local line, extra = {}, {}
   for name, value in pairs(parsed.flags) do
     line[#line + 1] = value == true and "--" .. name or ("--%s=%s"):format(name, value)

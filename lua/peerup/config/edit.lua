@@ -82,14 +82,15 @@ end
 local function parse(text)
   local root, problem = yaml.parse(text)
   if problem then
-    return nil, err.new("malformed", ("the config cannot be edited, it is malformed: %s%s"):format(
-      problem.line and ("line %d: "):format(problem.line) or "", problem.message))
+    local line = problem.line and ("line %d: "):format(problem.line) or ""
+    return nil, err.say("malformed", "the config cannot be edited, it is malformed: " .. line
+      .. problem.message)
   end
   return root or { kind = "map", entries = {}, line = 1, column = 1, last_line = 1 }
 end
 
 --- Tries each way to edit until the text then reads as `want` says.
-local function first_good(text, want, ways)
+local function first_good(want, ways)
   for _, way in ipairs(ways) do
     local edited = way()
     local root = edited and yaml.parse(edited)
@@ -99,8 +100,8 @@ end
 
 local function refuse(node, what, hint)
   local line = node and node.line
-  return nil, err.new("unsupported", ("cannot edit %s%s without harm to its layout; %s"):format(what,
-    line and (" (line %d)"):format(line) or "", hint))
+  return nil, err.say("unsupported", ("cannot edit %s%s without harm to its layout; %s"):format(
+    what, line and (" (line %d)"):format(line) or "", hint))
 end
 
 local function is_plain_key(name)
@@ -142,7 +143,7 @@ function M.add_name(text, name, peer_id)
   want.map.names = names
   if names.map[name] then
     if names.map[name] == peer_id then return text end
-    return nil, err.new("exists", ('the name "%s" is already taken'):format(name))
+    return nil, err.say("exists", ('the name "%s" is already taken'):format(name))
   end
   names.map[name] = peer_id
   local key = is_plain_key(name) and name or quote(name)
@@ -177,7 +178,7 @@ function M.add_name(text, name, peer_id)
       if node and node.kind == "map" then return append_to_flow(split(text), node, entry) end
     end,
   }
-  local edited = first_good(text, want, ways)
+  local edited = first_good(want, ways)
   if edited then return edited end
   return refuse(node_key, "names", ("add this line to it yourself: %s"):format(entry))
 end
@@ -190,7 +191,7 @@ function M.add_relay(text, addr)
   local relay = yaml.get(root, "relay")
   local node, key = yaml.get(relay, "addresses")
   if not node then
-    return nil, err.new("unsupported", "the config has no \"addresses:\" line under \"relay:\"; "
+    return nil, err.say("unsupported", "the config has no \"addresses:\" line under \"relay:\"; "
       .. "add one, such as:\nrelay:\n  addresses:\n    - " .. quote(addr))
   end
   local want = plain(root)
@@ -227,7 +228,7 @@ function M.add_relay(text, addr)
       if node.kind == "seq" then return append_to_flow(split(text), node, quote(addr)) end
     end,
   }
-  local edited = first_good(text, want, ways)
+  local edited = first_good(want, ways)
   if edited then return edited end
   return refuse(key, "relay.addresses", "add this item to it yourself: " .. item)
 end
@@ -264,7 +265,7 @@ function M.remove_relay(text, addr)
   for i, item in ipairs(node and node.items or {}) do
     if item.value == addr then index = index or i end
   end
-  if not index then return nil, err.new("not_found", "relay address not found: " .. addr) end
+  if not index then return nil, err.say("not_found", "relay address not found: " .. addr) end
   local want = plain(root)
   table.remove(want.map.relay.map.addresses.seq, index)
   local ways = {
@@ -280,7 +281,7 @@ function M.remove_relay(text, addr)
       if node.style == "FLOW" then return cut_from_flow(split(text), node, index) end
     end,
   }
-  local edited = first_good(text, want, ways)
+  local edited = first_good(want, ways)
   if edited then return edited end
   return refuse(key, "relay.addresses", "remove this address from it yourself: " .. addr)
 end
@@ -295,7 +296,7 @@ function M.add_service(text, name, service)
   local services = map_of(want.map.services)
   want.map.services = services
   if services.map[name] then
-    return nil, err.new("exists", ('the service "%s" already exists'):format(name))
+    return nil, err.say("exists", ('the service "%s" already exists'):format(name))
   end
   local new = { kind = "map", seq = {}, map = {
     enabled = "true", local_address = service.local_address, protocol = service.protocol } }
@@ -340,7 +341,7 @@ function M.add_service(text, name, service)
       if node and yaml.is_null(node) then return insert_below(split(text), key.line, 3) end
     end,
   }
-  local edited = first_good(text, want, ways)
+  local edited = first_good(want, ways)
   if edited then return edited end
   return refuse(key, "services", "add this to it yourself:\n" .. table.concat(block(3), "\n"))
 end
@@ -350,7 +351,7 @@ local function find_service(text, name)
   if not root then return nil, problem end
   local services, services_key = yaml.get(root, "services")
   local node, key = yaml.get(services, name)
-  if not node then return nil, err.new("not_found", "service not found: " .. name) end
+  if not node then return nil, err.say("not_found", "service not found: " .. name) end
   return { root = root, services = services, services_key = services_key, node = node, key = key,
     want = plain(root) }
 end
@@ -387,7 +388,7 @@ function M.set_service_enabled(text, name, on)
       return append_to_flow(split(text), found.node, "enabled: " .. value)
     end,
   }
-  local edited = first_good(text, found.want, ways)
+  local edited = first_good(found.want, ways)
   if edited then return edited end
   return refuse(found.key, ("services.%s.enabled"):format(name),
     ("set it to %s yourself"):format(value))
@@ -412,7 +413,7 @@ function M.remove_service(text, name)
       return join(lines)
     end,
   }
-  local edited = first_good(text, found.want, ways)
+  local edited = first_good(found.want, ways)
   if edited then return edited end
   return refuse(found.key, "services." .. name, "remove it yourself")
 end

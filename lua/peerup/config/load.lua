@@ -28,13 +28,13 @@ end
 function M.find(explicit, home)
   if explicit and explicit ~= "" then
     if fs.exists(explicit) then return explicit end
-    return nil, err.new("not_found", "config file not found: " .. explicit)
+    return nil, err.say("not_found", "config file not found: " .. explicit)
   end
   local places = M.places(home)
   for _, path in ipairs(places) do
     if fs.exists(path) then return path end
   end
-  return nil, err.new("not_found", "no config file found; looked for ./" .. table.concat(places,
+  return nil, err.say("not_found", "no config file found; looked for ./" .. table.concat(places,
     ", ") .. "\nRun 'peerup init' to create one, or name one with --config <path>")
 end
 
@@ -52,7 +52,7 @@ end
 function M.decode(text, kind, path)
   local root, problem = yaml.parse(text)
   if problem then
-    return nil, err.new("malformed", ("failed to parse YAML: %s: %s%s"):format(path,
+    return nil, err.say("malformed", ("failed to parse YAML: %s: %s%s"):format(path,
       problem.line and ("line %d: "):format(problem.line) or "", problem.message))
   end
   local version
@@ -61,7 +61,7 @@ function M.decode(text, kind, path)
   local report = schema.report()
   local config = schema.decode(schema[kind], root, report)
   if #report.errors > 0 then
-    return nil, err.new("malformed", "invalid config: " .. place(path, report.errors[1]))
+    return nil, err.say("malformed", "invalid config: " .. place(path, report.errors[1]))
   end
   config.version = version
   config.path, config.dir, config.kind = path, fs.dirname(path), kind
@@ -87,7 +87,7 @@ end
 ---@return table? config, peerup.err?
 function M.read(path, kind)
   if not fs.exists(path) then
-    return nil, err.new("not_found", "config file not found: " .. path)
+    return nil, err.say("not_found", "config file not found: " .. path)
   end
   local ok, problem = fs.check_private(path)
   if not ok then return nil, problem end
@@ -113,7 +113,7 @@ end
 function M.relay(explicit)
   local path = explicit and explicit ~= "" and explicit or M.RELAY_FILE
   if not fs.exists(path) then
-    return nil, err.new("not_found", ("config file not found: %s (a relay's config is named with "
+    return nil, err.say("not_found", ("config file not found: %s (a relay's config is named with "
       .. "--config, or is relay-server.yaml in the working directory)"):format(path))
   end
   return M.read(path, "relay")
@@ -181,7 +181,9 @@ local function check_services(config, add)
   for _, name in ipairs(sorted_keys(config.services)) do
     local service = config.services[name]
     local ok, problem = services.check_name(name)
-    if not ok then add(line_of(config, "services", name), "services." .. name, tostring(problem)) end
+    if not ok then
+      add(line_of(config, "services", name), "services." .. name, tostring(problem))
+    end
     local key = "services." .. name .. ".local_address"
     if service.local_address ~= "" or service.enabled then
       ok, problem = values.split_host_port(service.local_address)

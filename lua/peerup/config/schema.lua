@@ -268,7 +268,7 @@ function M.version(root, program)
   local version = node and not yaml.is_null(node) and yaml.to_integer(node) or 0
   if version == 0 then version = 1 end
   if version > M.SUPPORTED_VERSION then
-    local problem = err.new("unsupported", ("config version too new: version %d is newer than "
+    local problem = err.say("unsupported", ("config version too new: version %d is newer than "
       .. "supported version %d; please upgrade %s"):format(version, M.SUPPORTED_VERSION, program))
     problem.line = node.line
     return nil, problem

@@ -22,7 +22,7 @@ end
 ---@return integer? nanoseconds, peerup.err? err
 function M.parse_duration(text)
   local function bad(why)
-    return nil, err.new("malformed", ('invalid duration "%s": %s'):format(text, why))
+    return nil, err.say("malformed", ('invalid duration "%s": %s'):format(text, why))
   end
   local sign, rest = text:match("^([+-]?)(.*)$")
   if rest == "0" then return 0 end
@@ -84,7 +84,7 @@ end
 ---@return integer? bytes, peerup.err? err
 function M.parse_size(text)
   local function bad(why)
-    return nil, err.new("malformed", ('invalid data size "%s": %s'):format(text, why))
+    return nil, err.say("malformed", ('invalid data size "%s": %s'):format(text, why))
   end
   local trimmed = text:match("^%s*(.-)%s*$")
   if trimmed == "" then return bad("it is empty") end
@@ -115,9 +115,9 @@ M.LABEL_RULE = "must be 1-63 lowercase alphanumeric characters or hyphens, "
 function M.check_label(what, text)
   if M.is_label(text) then return true end
   if text == "" then
-    return nil, err.new("invalid", ("invalid %s name: name cannot be empty"):format(what))
+    return nil, err.say("invalid", ("invalid %s name: name cannot be empty"):format(what))
   end
-  return nil, err.new("invalid", ('invalid %s name: "%s" %s'):format(what,
+  return nil, err.say("invalid", ('invalid %s name: "%s" %s'):format(what,
     text:gsub("%c", "?"), M.LABEL_RULE))
 end
 
@@ -129,7 +129,7 @@ function M.split_host_port(text)
   if not host then host, port = text:match("^([^:%[%]%s]*):(%d+)$") end
   local number = port and math.tointeger(tonumber(port))
   if not host or not number or #port > 5 or number > 65535 then
-    return nil, err.new("invalid", ('"%s" is not host:port (such as localhost:22)'):format(text))
+    return nil, err.say("invalid", ('"%s" is not host:port (such as localhost:22)'):format(text))
   end
   return host, number
 end

@@ -139,7 +139,7 @@ function M.parse(text)
   -- The parser throws on malformed text, and has no other way to say so.
   local ok, root = pcall(reader, text)
   if ok then return root end
-  local problem = err.new("malformed", "")
+  local problem = err.say("malformed", "")
   if type(root) == "table" and root.text then
     problem.line, problem.message = root.line, root.text
   else

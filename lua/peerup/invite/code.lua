@@ -14,7 +14,7 @@ local HEADER = { [M.INVITE] = 16, [M.PAIRING] = 24 } -- to the relay ID's length
 local TAIL_BYTES = { [2] = 1, [4] = 2, [5] = 3, [7] = 4, [8] = 5 }
 
 local function refuse(class, text)
-  local problem = err.new("malformed", text)
+  local problem = err.say("malformed", text)
   problem.class = class
   return nil, problem
 end
@@ -88,8 +88,8 @@ function M.decode(text)
   local bytes, bad = base32_decode(letters)
   if not bytes then
     local sign = letters:match(utf8.charpattern, bad) or "?"
-    return refuse("bad_base32", ('"%s" (sign %d without dashes) cannot be part of a code; it has only '
-      .. "the letters A-Z and the digits 2-7"):format(sign:gsub("%c", "?"), bad))
+    return refuse("bad_base32", ('"%s" (sign %d, dashes not counted) cannot be part of a code; '
+      .. "it has only the letters A-Z and the digits 2-7"):format(sign:gsub("%c", "?"), bad))
   end
   if #bytes < MIN_BYTES then
     return refuse("too_short", ("it is too short (%d letters); was all of it copied?")

@@ -21,7 +21,7 @@ M.MAX_TEXT = M.MAX_SEALED - NONCE_BYTES - TAG_BYTES
 M.MAX_NAME = M.MAX_TEXT - 3 -- the answer has "OK " in front
 
 local function refuse(class, code, text)
-  local problem = err.new(code, text)
+  local problem = err.say(code, text)
   problem.class = class
   return nil, problem
 end
@@ -131,7 +131,7 @@ function Handshake:agree(remote)
   local shared, problem = core.crypto.x25519(self.private, remote)
   self.private = nil
   if not shared then
-    return self:fail(problem or err.new("crypto_failed", "the other side's key is refused"))
+    return self:fail(problem or err.say("crypto_failed", "the other side's key is refused"))
   end
   self.key = M.key(shared, self.token)
   return true
@@ -161,11 +161,11 @@ function Handshake:joiner_step()
   if problem then return nil, problem end
   if not answer then return "" end
   if answer:sub(1, 3) == "ERR" then
-    return self:fail(err.new("denied", "the inviter refused: " .. answer:sub(4):gsub("%c", " ")
+    return self:fail(err.say("denied", "the inviter refused: " .. answer:sub(4):gsub("%c", " ")
       :match("^%s*(.-)%s*$")))
   end
   if answer:sub(1, 2) ~= "OK" then
-    return self:fail(err.new("protocol_error", "the inviter's answer is not understood"))
+    return self:fail(err.say("protocol_error", "the inviter's answer is not understood"))
   end
   self.peer_name = answer:sub(3):match("^%s*(.-)%s*$")
   self.state, self.key = "done", nil
@@ -175,7 +175,7 @@ end
 function Handshake:inviter_step()
   if self.state == "start" then
     if self.buffer ~= "" and self.buffer:sub(1, 1) ~= M.VERSION then
-      return self:fail(err.new("protocol_error", "the joiner speaks another version"))
+      return self:fail(err.say("protocol_error", "the joiner speaks another version"))
     end
     local first = self:take(1 + KEY_BYTES)
     if not first then return "" end
@@ -195,7 +195,7 @@ end
 ---@return string? out, peerup.err? err  "" when there is nothing to send
 function Handshake:feed(bytes)
   if self.state == "failed" then
-    return nil, err.new("closed", "the handshake has already failed")
+    return nil, err.say("closed", "the handshake has already failed")
   end
   self.buffer = self.buffer .. bytes
   local out = {}
@@ -212,7 +212,7 @@ function Handshake:feed(bytes)
     if self.state == before and #self.buffer == length then break end
   end
   if #self.buffer > M.MAX_SEALED + 2 then
-    return self:fail(err.new("protocol_error", "more came than a handshake can hold"))
+    return self:fail(err.say("protocol_error", "more came than a handshake can hold"))
   end
   return table.concat(out)
 end
@@ -221,7 +221,7 @@ end
 ---@return peerup.err
 function Handshake:ended()
   local asked = self.role == "joiner" and self.state == "asked"
-  local _, problem = self:fail(err.new("eof", asked
+  local _, problem = self:fail(err.say("eof", asked
     and "the inviter closed without an answer (wrong invite code?)"
     or "the other side closed in the middle of the handshake"))
   return problem

@@ -1,0 +1,118 @@
+--- What a command sees of the world: streams, environment, clock, paths. A spec makes its own.
+local fs = require "peerup.fs"
+local output = require "peerup.cli.output"
+
+local M = {}
+
+---@class peerup.context
+---@field out peerup.output
+---@field err peerup.output
+---@field env fun(name: string): string?
+---@field home string?
+---@field now fun(): integer       Unix seconds
+---@field read_line fun(): string?  of standard input; nil at its end
+---@field version string
+local Context = {}
+Context.__index = Context
+
+--- Makes a context; every field may be given by a test.
+---@param fields table
+---@return peerup.context
+function M.new(fields)
+  return setmetatable(fields, Context)
+end
+
+--- Makes the context of the real process.
+---@return peerup.context
+function M.process()
+  local core = require "peerup.core"
+  local no_color = os.getenv "NO_COLOR"
+  local function is_terminal(fd)
+    return require("luv").guess_handle(fd) == "tty"
+  end
+  -- Progress and results must appear when they happen, also through a pipe.
+  io.stdout:setvbuf("line")
+  return M.new {
+    out = output.new(function(text) io.stdout:write(text) end, is_terminal(1), no_color),
+    err = output.new(function(text) io.stderr:write(text) end, is_terminal(2), no_color),
+    env = os.getenv,
+    home = os.getenv "HOME",
+    now = os.time,
+    read_line = function() return io.stdin:read("l") end,
+    version = core.version(),
+  }
+end
+
+--- The default directory of configurations.
+---@return string
+function Context:default_dir()
+  return fs.join(self.home or ".", ".config/peerup")
+end
+
+--- Loads the node's configuration and passes its warnings on.
+---@param args {config: string?}
+---@return table? config, peerup.err?
+function Context:node_config(args)
+  local config, problem = require("peerup.config.load").node(args.config, self.home)
+  return self:warned(config), problem
+end
+
+--- Loads the relay's configuration.
+---@return table? config, peerup.err?
+function Context:relay_config(args)
+  local config, problem = require("peerup.config.load").relay(args.config)
+  return self:warned(config), problem
+end
+
+function Context:warned(config)
+  for _, warning in ipairs(config and config.warnings or {}) do
+    self.err:paint("yellow", "Warning: %s", warning)
+  end
+  return config
+end
+
+--- A log on standard error.
+---@return peerup.log
+function Context:logger(level)
+  return require("peerup.log").new(function(line) self.err:write(line) end, level, self.now)
+end
+
+--- Waits for INT or TERM, or until stop is called. The first signal resumes; a second one kills.
+---@async
+---@return string reason  "signal" or what stop was given
+function Context:wait_stop()
+  if self.stopped then return self.stopped end
+  return require("peerup.core").task.await(function(resume)
+    self.resume_stop = resume
+    return function() self.resume_stop = nil end
+  end)
+end
+
+--- Ends wait_stop.
+function Context:stop(reason)
+  self.stopped = reason
+  local resume = self.resume_stop
+  self.resume_stop = nil
+  if resume then resume(reason) end
+end
+
+--- Starts taking INT and TERM as a wish to stop.
+function Context:catch_signals()
+  local uv = require "luv"
+  self.signals = {}
+  for _, name in ipairs { "sigint", "sigterm" } do
+    local signal = uv.new_signal()
+    signal:start(name, function() self:release_signals() self:stop("signal") end)
+    signal:unref()
+    self.signals[#self.signals + 1] = signal
+  end
+end
+
+function Context:release_signals()
+  for _, signal in ipairs(self.signals or {}) do
+    if not signal:is_closing() then signal:close() end
+  end
+  self.signals = nil
+end
+
+return M

@@ -1,0 +1,47 @@
+--- Standard output and error as commands see them: lines, colours, JSON, columns.
+local json = require "peerup.json"
+local term = require "peerup.cli.term"
+
+local M = {}
+
+---@class peerup.output
+local Output = {}
+Output.__index = Output
+
+--- Makes an output.
+---@param write fun(text: string)
+---@param is_terminal boolean?
+---@param no_color string?
+---@return peerup.output
+function M.new(write, is_terminal, no_color)
+  return setmetatable({ sink = write, is_terminal = is_terminal or false,
+    term = term.new(is_terminal or false, no_color) }, Output)
+end
+
+function Output:write(text)
+  self.sink(text)
+end
+
+--- Writes a line; format arguments are optional.
+function Output:line(text, ...)
+  if select("#", ...) > 0 then text = text:format(...) end
+  self.sink((text or "") .. "\n")
+end
+
+--- Writes a line in a colour.
+function Output:paint(color, text, ...)
+  if select("#", ...) > 0 then text = text:format(...) end
+  self.sink(self.term:paint(color, text) .. "\n")
+end
+
+--- Writes a value as JSON, indented by two.
+function Output:json(value)
+  self.sink(json.encode(value, 2) .. "\n")
+end
+
+--- Writes a value as one line of JSON.
+function Output:json_line(value)
+  self.sink(json.encode(value) .. "\n")
+end
+
+return M

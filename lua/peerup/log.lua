@@ -1,0 +1,41 @@
+--- Log lines in the form `time=... level=INFO msg=...`, for standard error.
+local M = {}
+
+local RANK = { debug = 0, info = 1, warn = 2, error = 3, off = 4 }
+
+local function quote(value)
+  local text = tostring(value)
+  if text ~= "" and not text:find('[%s"=%c]') then return text end
+  return '"' .. text:gsub('[\\"]', "\\%0"):gsub("\n", "\\n"):gsub("%c", "?") .. '"'
+end
+
+---@class peerup.log
+local Log = {}
+Log.__index = Log
+
+--- Makes a log.
+---@param write fun(line: string)
+---@param level string?
+---@param clock (fun(): integer)?
+---@return peerup.log
+function M.new(write, level, clock)
+  return setmetatable({ sink = write, rank = RANK[level or "info"], clock = clock or os.time }, Log)
+end
+
+--- Writes one line: a message, then pairs of key and value.
+function Log:write(level, message, ...)
+  if RANK[level] < self.rank then return end
+  local parts = { "time=" .. os.date("%Y-%m-%dT%H:%M:%S%z", self.clock()),
+    "level=" .. level:upper(), "msg=" .. quote(message) }
+  for i = 1, select("#", ...), 2 do
+    local key, value = select(i, ...)
+    if value ~= nil then parts[#parts + 1] = key .. "=" .. quote(value) end
+  end
+  self.sink(table.concat(parts, " ") .. "\n")
+end
+
+for _, level in ipairs { "debug", "info", "warn", "error" } do
+  Log[level] = function(self, message, ...) self:write(level, message, ...) end
+end
+
+return M

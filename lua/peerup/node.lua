@@ -1,0 +1,447 @@
+--- Builds a running node from a configuration: the host, its policy, relays, services and names.
+-- The one place that wires policy to engine for nodes; relay_server.lua is its twin for relays.
+local core = require "peerup.core"
+local err = require "peerup.err"
+local fs = require "peerup.fs"
+local keys = require "peerup.authorized_keys"
+local line = require "peerup.line"
+local load = require "peerup.config.load"
+local policy = require "peerup.policy"
+local relays = require "peerup.relays"
+local services = require "peerup.services"
+local uv = require "luv"
+
+local M = {}
+
+M.PING_PONG = "/pingpong/1.0.0"
+M.DENIALS_PER_MINUTE = 20 -- log lines; the rest is counted
+local PING_LINE_BYTES = 64
+local PING_TIMEOUT_S = 15
+
+---@class peerup.node
+---@field host peerup.host
+---@field rules peerup.rules
+---@field config table
+---@field log peerup.log
+---@field peer_id string
+local Node = {}
+Node.__index = Node
+
+--- Keeps refusals from filling the log.
+local function denial_log(log)
+  local window, count, hidden = 0, 0, 0
+  return function(question, why)
+    local minute = os.time() // 60
+    if minute ~= window then
+      if hidden > 0 then log:info("more refusals in the last minute", "count", hidden) end
+      window, count, hidden = minute, 0, 0
+    end
+    count = count + 1
+    if count > M.DENIALS_PER_MINUTE then
+      hidden = hidden + 1
+      return
+    end
+    log:info("refused", "what", question.ask, "peer", question.peer, "target", question.target,
+      "protocol", question.protocol, "why", why)
+  end
+end
+M.denial_log = denial_log
+
+--- Reads authorized_keys strictly.
+---@param config table
+---@param must_exist boolean
+---@return table<string, peerup.key_entry>? by_peer, peerup.err?
+function M.read_authorized(config, must_exist)
+  local path = config.security.authorized_keys_file
+  if path == "" then
+    if not must_exist then return {} end
+    return nil, err.say("invalid", "the config names no security.authorized_keys_file, but "
+      .. "connection gating is on")
+  end
+  local text, problem = fs.read(path)
+  if not text then
+    if not must_exist and problem.code == "not_found" then return {} end
+    return nil, problem
+  end
+  local by_peer
+  by_peer, problem = keys.load(text)
+  if not by_peer then
+    return nil, err.say(problem.code, ("%s: %s"):format(path, tostring(problem)))
+  end
+  return by_peer
+end
+
+--- Passes what the engine logs on to our log.
+function M.engine_log(log)
+  return function(level, part, text)
+    log:write(level, text, "part", part)
+  end
+end
+
+--- Opens a node.
+---@param options {config: table, identity: {key: string, peer_id: string}, log: peerup.log,
+---  serving: boolean?, targets: string[]?}
+--- serving: other peers connect to us (daemon); else we only go out, and authorized_keys may be
+--- missing.
+---@return peerup.node? node, peerup.err?
+function M.open(options)
+  local config = options.config
+  local relay_list, problem = relays.of(config)
+  if not relay_list then return nil, problem end
+  local gating = config.security.enable_connection_gating
+  local authorized = {}
+  if gating then
+    authorized, problem = M.read_authorized(config, options.serving or false)
+    if not authorized then return nil, problem end
+  end
+  local self = setmetatable({
+    config = config, log = options.log, identity = options.identity,
+    peer_id = options.identity.peer_id, relays = relay_list, listeners = {}, exposed = {},
+    started = uv.now(), names = config.names,
+  }, Node)
+  self.rules = policy.rules { gating = gating, authorized = authorized }
+  for _, relay in ipairs(relay_list) do self.rules.relays[relay.peer] = true end
+  for _, peer in ipairs(options.targets or {}) do self.rules.targets[peer] = true end
+  local tell_denied = denial_log(options.log)
+  self.host, problem = core.host {
+    identity = options.identity.key,
+    agent = "peerup/" .. core.version(),
+    policy = function(question)
+      local allowed, why = policy.decide(self.rules, question, os.time())
+      if not allowed then tell_denied(question, why) end
+      return allowed, why
+    end,
+    on_event = function(event) self:dispatch(event) end,
+    on_log = M.engine_log(options.log),
+    log_level = "warn",
+  }
+  if not self.host then return nil, problem end
+  return self
+end
+
+-- ---- events ----
+
+--- Calls fn for each event of the host; returns a function that ends this.
+---@param fn fun(event: peerup.event)
+---@return fun()
+function Node:on_event(fn)
+  self.listeners[fn] = true
+  return function() self.listeners[fn] = nil end
+end
+
+function Node:dispatch(event)
+  local now = {}
+  for fn in pairs(self.listeners) do now[#now + 1] = fn end
+  for _, fn in ipairs(now) do
+    if self.listeners[fn] then fn(event) end
+  end
+end
+
+--- Waits until fn gives something for an event.
+---@async
+---@param seconds number
+---@param fn fun(event: peerup.event): any
+---@return any? value, peerup.err?
+function Node:wait_event(seconds, fn)
+  return core.task.await(function(resume)
+    local timer = uv.new_timer()
+    local off
+    local function finish(...)
+      off()
+      if not timer:is_closing() then timer:close() end
+      resume(...)
+    end
+    off = self:on_event(function(event)
+      local value, problem = fn(event)
+      if value ~= nil or problem then finish(value, problem) end
+    end)
+    timer:start(math.ceil(seconds * 1000), 0, function()
+      finish(nil, err.say("timeout", ("timed out after %g s"):format(seconds)))
+    end)
+    return function()
+      off()
+      if not timer:is_closing() then timer:close() end
+    end
+  end)
+end
+
+-- ---- listening and relays ----
+
+--- Listens on the configured addresses. Those that this build cannot serve are noted, not fatal.
+---@return string[]? addrs, peerup.err?  fails when none could be listened on
+function Node:listen()
+  local good, last = 0, nil
+  for _, addr in ipairs(self.config.network.listen_addresses) do
+    local ok, problem = self.host:listen(addr)
+    if ok then
+      good = good + 1
+    elseif problem.code == "unsupported" then
+      self.log:debug("address not supported", "addr", addr, "why", tostring(problem))
+    else
+      self.log:warn("cannot listen", "addr", addr, "why", tostring(problem))
+      last = problem
+    end
+  end
+  if good > 0 then return self.host:addrs() end
+  return nil, err.say(last and last.code or "unsupported", "cannot listen on any address of "
+    .. "network.listen_addresses" .. (last and ": " .. tostring(last) or ""))
+end
+
+--- Keeps a reservation at every relay of the configuration.
+---@return true?, peerup.err?
+function Node:reserve_all()
+  local seconds = self.config.relay.reservation_interval / 1e9
+  for _, relay in ipairs(self.relays) do
+    local ok, problem = self.host:reserve(relay.addr, seconds)
+    if not ok then return nil, problem end
+  end
+  return true
+end
+
+--- Makes the ways to a peer through our relays known, next to what is known already.
+function Node:add_circuits(peer)
+  for _, relay in ipairs(self.relays) do
+    if relay.peer ~= peer then
+      self.host:add_addr(peer, relays.circuit(relay.addr, peer), 3600)
+    else
+      self.host:add_addr(peer, relay.addr, 3600)
+    end
+  end
+end
+
+--- Connects to a peer the user asked for, by any way.
+---@async
+---@param peer string
+---@param seconds number
+---@return peerup.conn_info? conn, peerup.err?
+function Node:reach(peer, seconds)
+  self.rules.targets[peer] = true
+  self:add_circuits(peer)
+  local conn, problem = self.host:connect(peer, { timeout = seconds })
+  if conn then return conn end
+  local tried = self.host:known_addrs(peer)
+  return nil, err.say(problem.code, ("%s\n  tried for up to %g s:%s"):format(tostring(problem),
+    seconds, #tried == 0 and " nothing, no address is known; is a relay configured?"
+    or "\n    " .. table.concat(tried, "\n    ")))
+end
+
+--- The word for the path of a connection.
+---@param conn peerup.conn_info
+---@return "DIRECT"|"RELAYED"
+function M.path_of(conn)
+  return conn.relayed and "RELAYED" or "DIRECT"
+end
+
+-- ---- what we serve ----
+
+--- Answers ping-pong (wire.md 18.3).
+local function serve_ping(stream)
+  local reader = line.reader(stream, PING_LINE_BYTES)
+  local text = reader:read(PING_TIMEOUT_S)
+  if not text then return end
+  local answer = text:match("^%s*(.-)%s*$") == "ping" and "pong\n" or "unknown\n"
+  if stream:write(answer, PING_TIMEOUT_S) then stream:close_write() end
+end
+
+--- Serves ping-pong when the configuration says so.
+function Node:serve_ping_pong()
+  local wanted = self.config.protocols.ping_pong
+  local id = wanted.enabled and wanted.id ~= "" and wanted.id or nil
+  if self.ping_id and self.ping_id ~= id then
+    self.host:handle(self.ping_id, nil)
+    self.rules.protocols[self.ping_id] = nil
+    self.ping_id = nil
+  end
+  if not id or self.ping_id then return true end
+  self.rules.protocols[id] = true
+  local ok, problem = self.host:handle(id, serve_ping)
+  if ok then self.ping_id = id end
+  return ok, problem
+end
+
+--- Logs what happened on a service's connections.
+local function service_log(log, name)
+  return function(_, event)
+    if event.code then
+      log:warn("service connection failed", "service", name, "peer", event.peer, "code",
+        event.code, "why", event.detail)
+    elseif event.opened then
+      log:info("service connection opened", "service", name, "peer", event.peer)
+    else
+      log:info("service connection ended", "service", name, "peer", event.peer, "bytes_in",
+        event.bytes_in, "bytes_out", event.bytes_out)
+    end
+  end
+end
+
+--- Starts or moves one service.
+---@return true?, peerup.err?
+function Node:expose(service)
+  local standing = self.exposed[service.protocol]
+  local rule, bad = policy.service_rule(service.name, service.allowed_peers)
+  for _, text in ipairs(bad) do
+    self.log:warn("allowed_peers has no valid peer ID here, ignored", "service", service.name,
+      "entry", text)
+  end
+  self.rules.services[service.protocol] = rule
+  if standing and standing.local_address == service.local_address then return true end
+  if standing then standing.proxy:close() end
+  self.exposed[service.protocol] = nil
+  local proxy, problem = self.host:proxy_expose(service.protocol, service.local_address,
+    service_log(self.log, service.name))
+  if not proxy then
+    self.rules.services[service.protocol] = nil
+    return nil, err.say(problem.code, ("cannot offer service %s: %s"):format(service.name,
+      tostring(problem)))
+  end
+  self.exposed[service.protocol] = { proxy = proxy, name = service.name,
+    local_address = service.local_address }
+  return true
+end
+
+--- Stops one service and ends its connections.
+function Node:unexpose(protocol)
+  local standing = self.exposed[protocol]
+  self.exposed[protocol] = nil
+  self.rules.services[protocol] = nil
+  if standing then standing.proxy:close() end
+end
+
+--- Makes the services offered be those of the configuration; a bad one does not hold up the others.
+function Node:sync_services()
+  local wanted = {}
+  for _, service in ipairs(services.list(self.config)) do
+    if service.enabled then
+      local ok, problem = services.check_name(service.name)
+      if ok then
+        wanted[service.protocol] = true
+        ok, problem = self:expose(service)
+      end
+      if not ok then self.log:error(tostring(problem), "service", service.name) end
+    end
+  end
+  local gone = {}
+  for protocol in pairs(self.exposed) do
+    if not wanted[protocol] then gone[#gone + 1] = protocol end
+  end
+  for _, protocol in ipairs(gone) do self:unexpose(protocol) end
+end
+
+-- ---- changes while running ----
+
+--- Takes authorized_keys up again; a file that cannot be read leaves the rules as they were.
+---@return true?, peerup.err?
+function Node:reload_authorized()
+  if not self.rules.gating then return true end
+  local authorized, problem = M.read_authorized(self.config, true)
+  if not authorized then
+    self.log:error("authorized_keys not taken up, the old rules stay", "why", tostring(problem))
+    return nil, problem
+  end
+  self.rules.authorized = authorized
+  local ended = self.host:recheck()
+  self.log:info("authorized_keys taken up", "connections_ended", ended)
+  return true
+end
+
+--- Takes the configuration up again: services, names, relays, gating.
+---@return true?, peerup.err?
+function Node:reload_config()
+  local config, problem = load.read(self.config.path, "node")
+  if config then
+    local faults = load.validate(config)
+    if #faults > 0 then config, problem = nil, err.say("malformed", faults[1]) end
+  end
+  local relay_list
+  if config then relay_list, problem = relays.of(config) end
+  if not relay_list then
+    self.log:error("config not taken up, the old one stays", "why", tostring(problem))
+    return nil, problem
+  end
+  for _, warning in ipairs(config.warnings) do self.log:warn(warning) end
+  self.config, self.names = config, config.names
+  self:change_relays(relay_list)
+  local gating = config.security.enable_connection_gating
+  if gating then
+    local authorized
+    authorized, problem = M.read_authorized(config, true)
+    if authorized then self.rules.authorized = authorized
+    else self.log:error("authorized_keys not taken up", "why", tostring(problem)) end
+  end
+  self.rules.gating = gating
+  self:serve_ping_pong()
+  self:sync_services()
+  self.host:recheck()
+  self.log:info("config taken up", "path", config.path)
+  return true
+end
+
+function Node:change_relays(relay_list)
+  local wanted, standing = {}, {}
+  for _, relay in ipairs(relay_list) do wanted[relay.peer] = relay.addr end
+  for _, relay in ipairs(self.relays) do
+    standing[relay.peer] = relay.addr
+    if wanted[relay.peer] ~= relay.addr then
+      self.rules.relays[relay.peer] = nil
+      self.host:unreserve(relay.peer)
+    end
+  end
+  self.relays = relay_list
+  for peer, addr in pairs(wanted) do
+    self.rules.relays[peer] = true
+    if standing[peer] ~= addr then
+      local ok, problem = self.host:reserve(addr, self.config.relay.reservation_interval / 1e9)
+      if not ok then self.log:error("cannot use relay", "addr", addr, "why", tostring(problem)) end
+    end
+  end
+end
+
+--- Tells whether an authorization ran out since the last look.
+local function expired_between(authorized, from, to)
+  for _, entry in pairs(authorized) do
+    if entry.expires and entry.expires > from and entry.expires <= to then return true end
+  end
+  return false
+end
+M.expired_between = expired_between
+
+--- Follows changes of the config and of authorized_keys, and the clock for `expires`.
+function Node:watch()
+  local looked = os.time()
+  local keys_path = self.config.security.authorized_keys_file
+  local paths = { self.config.path }
+  if keys_path ~= "" then paths[2] = keys_path end
+  self.watcher = require("peerup.watch").start(paths, function(path)
+    if path == self.config.path then
+      self:reload_config()
+      local now_path = self.config.security.authorized_keys_file
+      if now_path ~= "" then self.watcher:add(now_path) end
+    elseif path == self.config.security.authorized_keys_file then
+      self:reload_authorized()
+    end
+  end, function()
+    local now = os.time()
+    if now ~= looked and self.rules.gating
+      and expired_between(self.rules.authorized, looked, now) then
+      self.log:info("an authorization has expired")
+      self.host:recheck()
+    end
+    looked = now
+  end)
+end
+
+--- Uptime in whole seconds.
+---@return integer
+function Node:uptime()
+  return (uv.now() - self.started) // 1000
+end
+
+function Node:close()
+  if self.watcher then self.watcher:close() end
+  self.watcher = nil
+  if self.host then self.host:close() end
+  self.host = nil
+end
+Node.__close = Node.close
+
+return M

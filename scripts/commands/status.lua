@@ -1,0 +1,97 @@
+--- Shows what is set up on this machine. Reads files only; `daemon status` asks the running daemon.
+local core = require "peerup.core"
+local identity = require "peerup.identity"
+local json = require "peerup.json"
+local keys = require "peerup.authorized_keys"
+local load = require "peerup.config.load"
+local services = require "peerup.services"
+
+local function collect(config, own)
+  local text, problem = ""
+  if config.security.authorized_keys_file ~= "" then
+    text, problem = keys.read_file(config.security.authorized_keys_file)
+    if not text then return nil, problem end
+  end
+  local peers
+  peers, problem = keys.list(text)
+  if not peers then return nil, problem end
+  return { peer_id = own.peer_id, peers = peers, services = services.list(config) }
+end
+
+local function as_json(config, state, ctx)
+  local peers, list = json.array(), json.array()
+  for i, peer in ipairs(state.peers) do
+    peers[i] = json.object("peer_id", peer.peer_id, "comment",
+      peer.comment ~= "" and peer.comment or nil, "verified", peer.verified ~= "")
+  end
+  for i, service in ipairs(state.services) do
+    list[i] = json.object("name", service.name, "local_address", service.local_address,
+      "enabled", service.enabled)
+  end
+  ctx.out:json(json.object("version", core.version(), "peer_id", state.peer_id,
+    "config", config.path, "key_file", config.identity.key_file,
+    "network", config.discovery.network, "relay_addresses", json.array(config.relay.addresses),
+    "authorized_peers", peers, "services", list, "names", config.names))
+end
+
+local function section(ctx, title, lines, none)
+  ctx.out:line()
+  ctx.out:line(title)
+  for _, line in ipairs(lines) do ctx.out:line(line) end
+  if #lines == 0 then ctx.out:paint("faint", "  (%s)", none) end
+end
+
+local function as_text(config, state, ctx)
+  local out = ctx.out
+  out:line("peerup %s", core.version())
+  out:line()
+  out:line("Peer ID:  %s", state.peer_id)
+  out:line("Config:   %s", config.path)
+  out:line("Key file: %s", config.identity.key_file)
+  out:line("Network:  %s", config.discovery.network ~= "" and config.discovery.network
+    or "global (default)")
+  local relay_lines, peer_lines, service_lines, name_lines = {}, {}, {}, {}
+  for i, addr in ipairs(config.relay.addresses) do relay_lines[i] = "  " .. addr end
+  section(ctx, "Relay addresses:", relay_lines, "none configured; run: peerup relay add <addr>")
+  for i, peer in ipairs(state.peers) do
+    local badge = peer.verified ~= "" and out.term:paint("green", "[VERIFIED]")
+      or out.term:paint("yellow", "[UNVERIFIED]")
+    local expired = not keys.is_valid(peer, ctx.now()) and "  [EXPIRED]" or ""
+    peer_lines[i] = ("  %s %s%s%s"):format(badge, keys.short(peer.peer_id),
+      peer.comment ~= "" and "  # " .. peer.comment or "", expired)
+  end
+  section(ctx, "Authorized peers:", peer_lines, "none; pair one with: peerup invite")
+  for i, service in ipairs(state.services) do
+    service_lines[i] = ("  %-12s -> %-20s (%s)"):format(service.name, service.local_address,
+      service.enabled and "enabled" or "disabled")
+  end
+  section(ctx, "Services:", service_lines, "none configured")
+  for i, name in ipairs(load.sorted_keys(config.names)) do
+    name_lines[i] = ("  %-12s -> %s"):format(name, config.names[name])
+  end
+  section(ctx, "Names:", name_lines, "none configured")
+end
+
+local function run(ctx, args)
+  local config, problem = ctx:node_config(args)
+  if not config then
+    if problem.code == "not_found" and not args.config then
+      ctx.out:line("peerup is not set up on this machine yet: no config file was found.")
+      ctx.out:line("Run 'peerup init', or 'peerup join <code>' with an invite code.")
+    end
+    return nil, problem
+  end
+  local own
+  own, problem = identity.load_or_create(config.identity.key_file)
+  if not own then return nil, problem end
+  local state
+  state, problem = collect(config, own)
+  if not state then return nil, problem end
+  if args.json then as_json(config, state, ctx) else as_text(config, state, ctx) end
+  return 0
+end
+
+return {
+  name = "status", summary = "show what is set up here (no network)", run = run,
+  options = { { "json", type = "flag", help = "print JSON" } },
+}
