@@ -334,7 +334,7 @@ void pu_yamux_stream_close(pu_yamux_stream *s) {
   s->fin_sent = true;
   if (!s->delivering) /* its reader may still look at what it was offered */
     pu_fifo_clear(&s->queue);
-  if (s->fin_received || unheard)
+  if (s->fin_received || unheard || y->status != 0)
     yamux_forget(s);
   else
     yamux_linger(s);

@@ -759,6 +759,29 @@ static void test_end_in_callbacks(void **state) {
   }
 }
 
+static void end_others_hook(rig_stream *st, rig_event event) {
+  for (size_t i = 0; event == RIG_RESET && i < st->r->stream_count; i++)
+    if (&st->r->streams[i] != st)
+      end_one(&st->r->streams[i]);
+}
+
+/* When the session ends, the first stream to hear of it ends the others. */
+static void test_end_others_at_the_end(void **state) {
+  (void)state;
+  for (int i = 0; i < 2; i++) {
+    end_by_reset = i != 0;
+    rig *r = rig_new(false);
+    for (uint32_t id = 1; id < 10; id += 2)
+      (void)rig_accept(r, id);
+    r->hook = end_others_hook;
+    assert_int_equal(rig_frame(r, GO_AWAY, 0, 0, 0), PU_E_EOF);
+    assert_int_equal(r->streams[0].reset, 1);
+    assert_int_equal(r->streams[4].reset, 0);
+    assert_int_equal(r->y->table_len, 0);
+    rig_free(r);
+  }
+}
+
 static void open_hook(rig_stream *st, rig_event event) {
   if (event == RIG_EOF && st->r->stream_count < 100) {
     rig_close(st);
@@ -833,6 +856,7 @@ int main(void) {
       cmocka_unit_test(test_closed_streams_are_forgotten),
       cmocka_unit_test(test_close_of_unacknowledged),
       cmocka_unit_test(test_end_in_callbacks),
+      cmocka_unit_test(test_end_others_at_the_end),
       cmocka_unit_test(test_open_in_callbacks),
       cmocka_unit_test(test_read_in_callbacks),
   };
