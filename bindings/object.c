@@ -37,7 +37,7 @@ void pul_class_open(lua_State *L, const pul_class *class) {
     lua_setfield(L, -2, "close");
     lua_pushcfunction(L, class->discard);
     lua_setfield(L, -3, "__gc");
-    lua_pushcfunction(L, class->discard);
+    lua_pushcfunction(L, class->scope_end);
     lua_setfield(L, -3, "__close");
   }
   lua_setfield(L, -2, "__index");

@@ -14,8 +14,9 @@ typedef struct pul_box {
 typedef struct pul_class {
   const char *name;        /* "peerup.host": metatable and __name */
   const luaL_Reg *methods; /* ends with {NULL, NULL} */
-  lua_CFunction close;     /* method close(self); harmless when closed; may wait */
-  lua_CFunction discard;   /* the same for __gc and for <close> on an error: never waits */
+  lua_CFunction close;     /* method close(self), NULL for none; harmless when closed; may wait */
+  lua_CFunction scope_end; /* __close(self, err): like close, or like discard after an error */
+  lua_CFunction discard;   /* __gc: never waits */
 } pul_class;
 
 /* pul_class_open makes the metatable of |class|, once. */

@@ -120,7 +120,7 @@ pul_runtime *pul_runtime_open(lua_State *L, uv_loop_t *loop) {
     return old;
   }
   lua_pop(L, 1);
-  pul_runtime *rt = lua_newuserdatauv(L, sizeof(*rt), 1); // [rt]
+  pul_runtime *rt = lua_newuserdatauv(L, sizeof(*rt), 2); // [rt]
   memset(rt, 0, sizeof(*rt));
   rt->loop = loop;
   rt->reporter = LUA_NOREF;
@@ -133,6 +133,8 @@ pul_runtime *pul_runtime_open(lua_State *L, uv_loop_t *loop) {
   lua_pop(L, 1);
   rt->callbacks = lua_newthread(L); // [rt, thread]
   lua_setiuservalue(L, -2, 1);
+  rt->policy = lua_newthread(L);
+  lua_setiuservalue(L, -2, 2);
   rt->pump = calloc(1, sizeof(*rt->pump));
   if (rt->pump == NULL)
     luaL_error(L, "out of memory");
@@ -238,7 +240,7 @@ int pul_luv_callback(lua_State *L, int nargs, int nresults, int flags) {
   return nresults == LUA_MULTRET ? lua_gettop(L) - (function - 1) : nresults;
 }
 
-void pul_check_outside_policy(lua_State *L, const pul_runtime *rt) {
-  if (rt->asking > 0)
-    luaL_error(L, "a policy function may only answer, not call the engine");
+void pul_check_outside(lua_State *L, const pul_runtime *rt) {
+  if (rt->inside > 0)
+    luaL_error(L, "a policy or log function may not call the engine");
 }

@@ -34,12 +34,14 @@ struct pul_runtime {
   uv_loop_t *loop;
   lua_State *main;      /* the state's main thread: tasks are resumed from it */
   lua_State *callbacks; /* an anchored thread for protected calls from C; cannot yield */
+  lua_State *policy;    /* another one, where a hook counts the policy's instructions */
+  uint64_t policy_steps;
   struct pul_pump *pump;
   pu_list jobs;
   pu_list tasks; /* live ones, see task.c */
   pu_list resources;
   int reporter; /* registry reference of the function that is told of failures, or LUA_NOREF */
-  int asking;   /* depth of policy calls: the engine may not be called then */
+  int inside;   /* > 0 while a policy or log function runs: the engine may not be called then */
   pu_mem mem;   /* account of what the bindings allocate */
 };
 
@@ -70,7 +72,8 @@ int pul_runtime_set_reporter(lua_State *L);
 int pul_traceback(lua_State *L);
 /* pul_luv_callback runs luv's callbacks: an error is reported and the program goes on. */
 int pul_luv_callback(lua_State *L, int nargs, int nresults, int flags);
-/* pul_check_outside_policy throws when called from a policy function. */
-void pul_check_outside_policy(lua_State *L, const pul_runtime *rt);
+/* pul_check_outside throws when called from a policy or log function: the engine asked in the
+ * middle of its work and may not be called. */
+void pul_check_outside(lua_State *L, const pul_runtime *rt);
 
 #endif

@@ -102,17 +102,18 @@ static void on_timer(uv_timer_t *uv) {
     cancel_wait(timer->task->wait, PU_E_TIMEOUT);
 }
 
-static void timer_start(lua_State *L, pul_task *t, double timeout_s) {
+static bool timer_start(pul_task *t, double timeout_s) {
   if (t->timer == NULL) {
     task_timer *timer = calloc(1, sizeof(*timer));
     if (timer == NULL)
-      luaL_error(L, "out of memory");
+      return false;
     timer->task = t;
     (void)uv_timer_init(t->rt->loop, &timer->uv);
     t->timer = timer;
   }
   uv_update_time(t->rt->loop);
   (void)uv_timer_start(&t->timer->uv, on_timer, (uint64_t)ceil(timeout_s * 1000.0), 0);
+  return true;
 }
 
 static void timer_close(pul_task *t) {
@@ -173,10 +174,10 @@ int pul_wait_suspend(lua_State *L, pul_wait *w, double timeout_s) {
     t->cancel_pending = false;
     cancel_wait(w, PU_E_CANCELED);
   }
+  if (!w->done && timeout_s >= 0 && !timer_start(t, timeout_s))
+    cancel_wait(w, PU_E_NOMEM);
   if (w->done)
     return w->ops->finish(L, w);
-  if (timeout_s >= 0)
-    timer_start(L, t, timeout_s);
   t->wait = w;
   return lua_yieldk(L, 0, (lua_KContext)w, resumed);
 }
@@ -361,7 +362,7 @@ static pul_task *check_task(lua_State *L, int arg) {
 
 static int task_spawn(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  pul_check_outside_policy(L, pul_runtime_get(L));
+  pul_check_outside(L, pul_runtime_get(L));
   pul_task *t = task_new(L, lua_gettop(L) - 1); // [task]
   resume(t, L);
   return 1;
@@ -378,8 +379,8 @@ static void sleep_cancel(pul_wait *w, int status) {
 }
 
 static int sleep_finish(lua_State *L, pul_wait *w) {
-  if (w->status == PU_E_CANCELED)
-    return pul_error_return(L, PU_E_CANCELED, NULL);
+  if (w->status != PU_E_TIMEOUT)
+    return pul_error_return(L, w->status, NULL);
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -561,7 +562,7 @@ void pul_task_open(lua_State *L) {
                                        {"await", task_await},
                                        {"on_failure", pul_runtime_set_reporter},
                                        {NULL, NULL}};
-  static const pul_class class = {CLASS, methods, NULL, NULL};
+  static const pul_class class = {CLASS, methods, NULL, NULL, NULL};
   lua_newtable(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &live_key);
   pul_class_open(L, &class);

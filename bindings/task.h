@@ -9,8 +9,8 @@ typedef struct pul_task pul_task;
 typedef struct pul_wait pul_wait;
 
 typedef struct pul_wait_ops {
-  /* Ends the wait before its time, for |status| PU_E_CANCELED or PU_E_TIMEOUT: calls pul_wait_done,
-   * now or later. Called once at most. */
+  /* Ends the wait before its time, for |status| PU_E_CANCELED, PU_E_TIMEOUT (or PU_E_NOMEM): calls
+   * pul_wait_done, now or later. Called once at most. */
   void (*cancel)(pul_wait *w, int status);
   /* Runs in the task once the wait is done: pushes the results and returns how many. May throw. */
   int (*finish)(lua_State *L, pul_wait *w);
