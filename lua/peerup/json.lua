@@ -111,6 +111,47 @@ function M.encode(value, indent)
   return encode(value, indent and (" "):rep(indent), 0)
 end
 
+--- Indents compact JSON without changing what it says or its order.
+---@param text string
+---@param indent integer
+---@return string
+function M.indent(text, indent)
+  local out, depth, at = {}, 0, 1
+  local function newline() out[#out + 1] = "\n" .. (" "):rep(indent * depth) end
+  while at <= #text do
+    local c = text:sub(at, at)
+    local piece = c
+    if c == '"' then
+      local stop = at + 1
+      while text:sub(stop, stop) ~= '"' and stop <= #text do
+        stop = stop + (text:sub(stop, stop) == "\\" and 2 or 1)
+      end
+      piece = text:sub(at, stop)
+      out[#out + 1] = piece
+    elseif (c == "{" or c == "[") and text:find("^[%]}]", at + 1) then
+      piece = text:sub(at, at + 1)
+      out[#out + 1] = piece
+    elseif c == "{" or c == "[" then
+      depth = depth + 1
+      out[#out + 1] = c
+      newline()
+    elseif c == "}" or c == "]" then
+      depth = depth - 1
+      newline()
+      out[#out + 1] = c
+    elseif c == "," then
+      out[#out + 1] = c
+      newline()
+    elseif c == ":" then
+      out[#out + 1] = ": "
+    else
+      out[#out + 1] = c
+    end
+    at = at + #piece
+  end
+  return table.concat(out)
+end
+
 --- Decodes the first JSON value of a text.
 ---@param text string
 ---@return any value, string? problem

@@ -20,7 +20,8 @@ end
 
 local function ask_relay(ctx)
   local answer, problem = ask(ctx,
-    "Relay address: a multiaddr (/ip4/.../tcp/7777/p2p/12D3KooW...),", "or IP, IP:PORT, [IPv6]:PORT (the default port is 7777)")
+    "Relay address: a multiaddr (/ip4/.../tcp/7777/p2p/12D3KooW...),",
+    "or IP, IP:PORT, [IPv6]:PORT (the default port is 7777)")
   if not answer then return nil, problem end
   if answer == "" then return nil, err.say("invalid", "relay address is required") end
   if answer:sub(1, 1) == "/" then

@@ -96,13 +96,18 @@ function Context:stop(reason)
   if resume then resume(reason) end
 end
 
---- Starts taking INT and TERM as a wish to stop.
-function Context:catch_signals()
+--- Starts taking INT and TERM as a wish to stop; a second signal then ends the process as usual.
+---@param on_signal fun()?  called too
+function Context:catch_signals(on_signal)
   local uv = require "luv"
   self.signals = {}
   for _, name in ipairs { "sigint", "sigterm" } do
     local signal = uv.new_signal()
-    signal:start(name, function() self:release_signals() self:stop("signal") end)
+    signal:start(name, function()
+      self:release_signals()
+      self:stop("signal")
+      if on_signal then on_signal() end
+    end)
     signal:unref()
     self.signals[#self.signals + 1] = signal
   end

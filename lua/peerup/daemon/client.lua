@@ -1,0 +1,103 @@
+--- The CLI's side of the daemon's API: one request per connection over the unix socket.
+local core = require "peerup.core"
+local err = require "peerup.err"
+local fs = require "peerup.fs"
+local json = require "peerup.json"
+local server = require "peerup.daemon.server"
+local uv = require "luv"
+
+local M = {}
+
+M.MAX_ANSWER = 16 * 1024 * 1024
+
+---@class peerup.daemon_client
+local Client = {}
+Client.__index = Client
+
+--- Makes a client for the daemon of a config.
+---@param config_path string
+---@return peerup.daemon_client? client, peerup.err?
+function M.new(config_path)
+  local paths = server.paths(config_path)
+  local cookie = fs.exists(paths.socket) and fs.read(paths.cookie)
+  if not cookie then
+    return nil, err.say("not_found", "daemon not running: " .. paths.socket)
+  end
+  return setmetatable({ paths = paths, cookie = cookie }, Client)
+end
+
+--- Sends bytes and reads until the other side closes.
+local function exchange(socket, bytes)
+  return core.task.await(function(resume)
+    local pipe = uv.new_pipe(false)
+    local parts, size = {}, 0
+    local function finish(...)
+      if pipe:is_closing() then return end
+      pipe:close()
+      resume(...)
+    end
+    pipe:connect(socket, function(problem)
+      if problem then
+        return finish(nil, err.say("connection_refused", "daemon not running: " .. socket))
+      end
+      pipe:write(bytes)
+      pipe:read_start(function(failure, chunk)
+        if failure then
+          finish(nil, err.say("io_error", "the daemon broke off: " .. failure))
+        elseif not chunk then
+          finish(table.concat(parts))
+        else
+          size = size + #chunk
+          parts[#parts + 1] = chunk
+          if size > M.MAX_ANSWER then finish(nil, err.say("limit", "the answer is too long")) end
+        end
+      end)
+    end)
+    return function() if not pipe:is_closing() then pipe:close() end end
+  end)
+end
+
+--- Undoes chunked transfer encoding.
+local function unchunk(body)
+  local parts, at = {}, 1
+  while true do
+    local size, stop = body:match("^(%x+)[^\r\n]*\r\n()", at)
+    local n = size and tonumber(size, 16)
+    if not n or n == 0 then return table.concat(parts) end
+    parts[#parts + 1] = body:sub(stop, stop + n - 1)
+    at = stop + n + 2
+  end
+end
+
+--- Makes one request.
+---@async
+---@return {status: integer, body: string}? answer, peerup.err?
+function Client:request(method, path, body)
+  local lines = {
+    ("%s %s HTTP/1.1"):format(method, path), "Host: daemon", "Connection: close",
+    "Authorization: Bearer " .. self.cookie, "Content-Length: " .. #(body or ""), "", body or "",
+  }
+  local answer, problem = exchange(self.paths.socket, table.concat(lines, "\r\n"))
+  if not answer then return nil, problem end
+  local head, rest = answer:match("^(.-\r\n)\r\n(.*)$")
+  local status = head and head:match("^HTTP/1%.%d (%d%d%d)")
+  if not status then return nil, err.say("protocol_error", "the daemon's answer is no HTTP") end
+  if head:lower():find("\r\ntransfer%-encoding: *chunked") then rest = unchunk(rest) end
+  return { status = tonumber(status), body = rest }
+end
+
+--- Makes one request and returns the answer's data.
+---@async
+---@return any? data, peerup.err?
+function Client:call(method, path, value)
+  local answer, problem = self:request(method, path, value and json.encode(value))
+  if not answer then return nil, problem end
+  local decoded = json.decode(answer.body)
+  if answer.status ~= 200 or type(decoded) ~= "table" then
+    return nil, err.say("io_error", "daemon: " .. tostring(type(decoded) == "table"
+      and decoded.error or answer.body))
+  end
+  return decoded.data
+end
+
+return M

@@ -1,0 +1,222 @@
+--- Runs this machine's node: offers its services and answers the local API. And asks a running one.
+local err = require "peerup.err"
+local identity = require "peerup.identity"
+local json = require "peerup.json"
+local load = require "peerup.config.load"
+
+local STATUS_MS = 30000
+local DRAIN_MS = 100
+
+local function tag(addr)
+  if addr:find("/p2p-circuit", 1, true) then return "[RELAY]" end
+  local net = require "peerup.net"
+  local ip4, ip6 = addr:match("^/ip4/([^/]+)"), addr:match("^/ip6/([^/]+)")
+  if ip4 and net.is_global_ipv4(ip4) or ip6 and net.is_global_ipv6(ip6) then return "[public]" end
+  return "[local]"
+end
+
+--- Prints what has changed of the node's state.
+local function status_printer(ctx, n)
+  local last = ""
+  return function()
+    if not n.host then return end
+    local lines = {}
+    for _, addr in ipairs(n.host:addrs()) do
+      lines[#lines + 1] = ("  %s %s"):format(tag(addr), addr)
+    end
+    for _, r in ipairs(n.host:reservations()) do
+      if not r.active then
+        lines[#lines + 1] = ("  relay %s: %s"):format(r.relay,
+          (r.detail or "") ~= "" and r.detail or r.code or "not reached yet")
+      end
+    end
+    local text = table.concat(lines, "\n")
+    if text == last then return end
+    last = text
+    ctx.out:line("--- Status ---")
+    for _, line in ipairs(lines) do ctx.out:line(line) end
+  end
+end
+
+local function banner(ctx, n, paths)
+  local out, config = ctx.out, n.config
+  out:line("peerup daemon %s", ctx.version)
+  out:line("Config:     %s", config.path)
+  out:line("Rendezvous: %s", config.discovery.rendezvous)
+  out:line("Key file:   %s", config.identity.key_file)
+  out:line("Peer ID:    %s", n.peer_id)
+  for _, relay in ipairs(n.relays) do out:line("Relay:      %s", relay.addr) end
+  if not n.rules.gating then
+    out:paint("yellow", "Connection gating is DISABLED: anybody may use the services")
+  end
+  local services = {}
+  for _, exposed in pairs(n.exposed) do
+    services[#services + 1] = ("  %-12s -> %s"):format(exposed.name, exposed.local_address)
+  end
+  table.sort(services)
+  out:line("Services:%s", #services == 0 and "   none" or "")
+  for _, line in ipairs(services) do out:line(line) end
+  out:line("Daemon API: %s", paths.socket)
+end
+
+local function log_events(n)
+  n:on_event(function(event)
+    local conn = event.conn
+    if event.type == "connected" then
+      n.log:info("connected", "peer", conn.peer, "path", conn.relayed and "RELAYED" or "DIRECT",
+        "addr", conn.addr)
+    elseif event.type == "disconnected" then
+      n.log:info("disconnected", "peer", conn and conn.peer, "why", event.detail)
+    elseif event.type == "reserved" then
+      n.log:info("relay reservation granted", "relay", event.peer, "limits", event.detail)
+    elseif event.type == "reservation_lost" then
+      n.log:warn("no relay reservation", "relay", event.peer, "code", event.code, "why",
+        event.detail)
+    elseif event.type == "dropped" then
+      n.log:warn("connection dropped", "peer", event.peer, "code", event.code, "why",
+        event.detail)
+    end
+  end)
+end
+
+local function start_node(ctx, args)
+  local node = require "peerup.node"
+  local server = require "peerup.daemon.server"
+  local config, problem = ctx:node_config(args)
+  if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
+  local faults = load.validate(config)
+  if #faults > 0 then return nil, err.say("malformed", "invalid config: " .. faults[1]) end
+  local paths = server.paths(config.path)
+  local ok
+  ok, problem = server.claim(paths)
+  if not ok then
+    return nil, err.say(problem.code, "Daemon API failed to start: " .. tostring(problem))
+  end
+  local own
+  own, problem = identity.load_or_create(config.identity.key_file)
+  if not own then return nil, err.say(problem.code, "Failed to start: " .. tostring(problem)) end
+  local n
+  n, problem = node.open { config = config, identity = own, log = ctx:logger(), serving = true }
+  if not n then return nil, err.say(problem.code, "Failed to start: " .. tostring(problem)) end
+  log_events(n)
+  ok, problem = n:listen()
+  if ok then ok, problem = n:serve_ping_pong() end
+  if ok then
+    n:sync_services()
+    ok, problem = n:reserve_all()
+  end
+  if not ok then
+    n:close()
+    return nil, err.say(problem.code, "Failed to start: " .. tostring(problem))
+  end
+  return n, paths
+end
+
+local function start(ctx, args)
+  local server = require "peerup.daemon.server"
+  local uv = require "luv"
+  local n <close>, paths = start_node(ctx, args)
+  if not n then return nil, paths end
+  local closing
+  local api <close>, problem = server.start {
+    paths = paths, routes = require("peerup.daemon.routes").routes,
+    state = {
+      node = n, version = ctx.version,
+      shutdown = function() -- the answer goes out first; asking twice is harmless
+        if closing then return end
+        closing = uv.new_timer()
+        closing:start(DRAIN_MS, 0, function() ctx:stop("shutdown") end)
+      end,
+    },
+  }
+  if not api then
+    return nil, err.say(problem.code, "Daemon API failed to start: " .. tostring(problem))
+  end
+  n:watch()
+  ctx:catch_signals()
+  banner(ctx, n, paths)
+  local print_status = status_printer(ctx, n)
+  print_status()
+  local timer = uv.new_timer()
+  timer:start(STATUS_MS, STATUS_MS, print_status)
+  local off = n:on_event(function(event)
+    if event.type == "addresses" then print_status() end
+  end)
+  ctx:wait_stop()
+  off()
+  timer:close()
+  if closing and not closing:is_closing() then closing:close() end
+  ctx.out:line("Shutting down...")
+  api:close()
+  n:close()
+  ctx.out:line("Daemon stopped.")
+  return 0
+end
+
+-- ---- asking a running daemon ----
+
+local function client_of(ctx, args)
+  local path = args.config
+  if not path or path == "" then
+    path = load.find(nil, ctx.home) or require("peerup.fs").join(ctx:default_dir(), load.FILE)
+  end
+  return require("peerup.daemon.client").new(path)
+end
+
+--- Makes a command that shows an endpoint.
+local function show(endpoint)
+  return function(ctx, args)
+    local path = endpoint
+    local client, problem = client_of(ctx, args)
+    if not client then return nil, problem end
+    if args.all then path = path .. "?all=true" end
+    if args.json then
+      local data
+      data, problem = client:request("GET", path)
+      if not data then return nil, problem end
+      -- The daemon's own order of keys is kept: only the envelope goes.
+      local inner = data.body:match('^{"data":(.*)}%s*$')
+      if data.status ~= 200 or not inner then
+        return nil, err.say("io_error", "daemon: " .. data.body)
+      end
+      ctx.out:line(json.indent(inner, 2))
+      return 0
+    end
+    local answer
+    answer, problem = client:request("GET", path .. (path:find("?", 1, true) and "&" or "?")
+      .. "format=text")
+    if not answer then return nil, problem end
+    if answer.status ~= 200 then return nil, err.say("io_error", "daemon: " .. answer.body) end
+    ctx.out:write(answer.body)
+    return 0
+  end
+end
+
+local function stop(ctx, args)
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local data
+  data, problem = client:call("POST", "/v1/shutdown")
+  if not data then return nil, problem end
+  ctx.out:line("Shutdown requested.")
+  return 0
+end
+
+local JSON = { { "json", type = "flag", help = "print JSON" } }
+return {
+  name = "daemon", summary = "run this machine's node, or ask the running one", default = "start",
+  commands = {
+    { name = "start", summary = "run the node in the foreground", run = start, bad_usage = 2,
+      bare_errors = true },
+    { name = "status", summary = "state of the running daemon", run = show "/v1/status",
+      options = JSON, bad_usage = 2 },
+    { name = "services", summary = "services it offers", run = show "/v1/services",
+      options = JSON, bad_usage = 2 },
+    { name = "peers", summary = "peers it is connected to", run = show "/v1/peers",
+      bad_usage = 2, options = { { "all", type = "flag", help = "also other programs' peers" },
+        JSON[1] } },
+    { name = "paths", summary = "paths to its peers", run = show "/v1/paths", options = JSON,
+      bad_usage = 2 },
+    { name = "stop", summary = "end the running daemon", run = stop, bad_usage = 2 },
+  },
+}

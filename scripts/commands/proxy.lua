@@ -1,0 +1,168 @@
+--- Makes a peer's service a local TCP port.
+local err = require "peerup.err"
+local identity = require "peerup.identity"
+local keys = require "peerup.authorized_keys"
+local names = require "peerup.names"
+local node = require "peerup.node"
+local services = require "peerup.services"
+local task = require "peerup.task"
+local uv = require "luv"
+local values = require "peerup.config.values"
+
+local CONNECT_S = 45
+local DIRECT_AFTER_S = 1 -- identify has told the peer's addresses by then
+local DIRECT_S = 20
+local RECONNECT_S = { 1, 2, 4, 8, 15, 30 }
+
+--- Where to listen: a port, or host:port.
+local function listen_of(text)
+  if text:find("^%d+$") and tonumber(text) <= 65535 then return "127.0.0.1:" .. text end
+  local host, port = values.split_host_port(text)
+  if not host then
+    return nil, err.say("usage", ('"%s" is no port (1-65535, or 0 for any free one)'):format(text))
+  end
+  return ("%s:%d"):format(host == "" and "127.0.0.1" or host:find(":", 1, true)
+    and "[" .. host .. "]" or host, port)
+end
+
+--- Tells of the path when it changes.
+local function path_reporter(ctx, n, peer)
+  local last
+  return function()
+    local conn = n.host and n.host:best_conn(peer)
+    local path = conn and node.path_of(conn) or "none"
+    if path == last then return end
+    local first = last == nil
+    last = path
+    if first then return end
+    if conn then
+      ctx.out:line("Path is now [%s] via %s", path, conn.addr)
+    else
+      ctx.err:paint("yellow", "Lost the connection to the peer; connecting again...")
+    end
+  end
+end
+
+--- Tries once to get around the relay, so that new streams go direct.
+local function go_direct(n, peer)
+  if not task.sleep(DIRECT_AFTER_S) then return end
+  local conn = n.host and n.host:best_conn(peer)
+  if conn and conn.relayed then n.host:connect(peer, { direct = true, timeout = DIRECT_S }) end
+end
+
+--- Keeps the peer connected: comes back after a loss, with growing pauses.
+local function keep(ctx, n, peer, report)
+  local attempt = 0
+  while not ctx.stopped and n.host do
+    if n.host:best_conn(peer) then
+      attempt = 0
+      if not n:wait_event(3600, function(event)
+        if event.type == "disconnected" and event.conn.peer == peer then return true end
+      end) and ctx.stopped then return end
+    else
+      report()
+      attempt = attempt + 1
+      if not task.sleep(RECONNECT_S[math.min(attempt, #RECONNECT_S)]) then return end
+      if n.host and n:reach(peer, CONNECT_S) then
+        report()
+        go_direct(n, peer)
+      end
+    end
+  end
+end
+
+local function connection_log(ctx, service)
+  return function(_, event)
+    if event.code then
+      ctx.err:paint("yellow", "A connection to %s failed: %s", service,
+        event.detail ~= "" and event.detail or event.code)
+    end
+  end
+end
+
+--- Says what a relay allows, so that its end does not come as a surprise.
+local function tell_limits(ctx, conn)
+  if not conn.limited then return end
+  local parts = {}
+  if (conn.limit_duration_s or 0) > 0 then
+    parts[#parts + 1] = values.format_duration(conn.limit_duration_s * 1000000000)
+  end
+  if (conn.limit_data_bytes or 0) > 0 then
+    parts[#parts + 1] = ("%d MiB each way"):format(conn.limit_data_bytes >> 20)
+  end
+  if #parts > 0 then
+    ctx.out:paint("faint", "The relay carries at most %s per connection.",
+      table.concat(parts, " and "))
+  end
+end
+
+local function serve(ctx, args, n, peer, listen)
+  local from = uv.hrtime()
+  local conn, problem = n:reach(peer, CONNECT_S)
+  if not conn then
+    return nil, err.say(problem.code, ("Failed to connect to %s: %s"):format(args.target,
+      tostring(problem)))
+  end
+  ctx.out:paint("green", "Connected [%s] via %s (%.0fms)", node.path_of(conn), conn.addr,
+    (uv.hrtime() - from) / 1e6)
+  tell_limits(ctx, conn)
+  local proxy
+  proxy, problem = n.host:proxy_listen(listen, peer, services.protocol(args.service),
+    connection_log(ctx, args.service))
+  if not proxy then
+    return nil, err.say(problem.code, ("Cannot listen on %s: %s"):format(listen,
+      tostring(problem)))
+  end
+  n.host:protect(peer, true)
+  ctx.out:line("TCP proxy listening on %s", (proxy:address():gsub("^127%.0%.0%.1:", "localhost:")))
+  ctx.out:line("Ctrl+C stops it.")
+  local report = path_reporter(ctx, n, peer)
+  report()
+  n:on_event(function(event)
+    if event.type == "connected" and event.conn.peer == peer then report() end
+  end)
+  task.spawn(function()
+    go_direct(n, peer)
+    keep(ctx, n, peer, report)
+  end)
+  return true
+end
+
+local function run(ctx, args)
+  local listen, problem = listen_of(args.port)
+  if not listen then return nil, problem end
+  local ok
+  ok, problem = values.check_label("service", args.service)
+  if not ok then return nil, problem end
+  local config
+  config, problem = ctx:node_config(args)
+  if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
+  local peer, source = names.resolve(config.names, args.target)
+  if not peer then
+    return nil, err.say(source.code, ('Cannot resolve target "%s": %s'):format(args.target,
+      tostring(source)))
+  end
+  local own
+  own, problem = identity.load_or_create(config.identity.key_file)
+  if not own then return nil, problem end
+  local n <close>, why = node.open { config = config, identity = own, log = ctx:logger("warn"),
+    targets = { peer } }
+  if not n then return nil, why end
+  ctx.out:line("Proxy to %s (%s), service %s", args.target, keys.short(peer), args.service)
+  ctx:catch_signals()
+  task.spawn(function()
+    local good, bad = serve(ctx, args, n, peer, listen)
+    if not good then ctx:stop(bad) end
+  end)
+  local reason = ctx:wait_stop()
+  if type(reason) == "table" then return nil, reason end
+  ctx.out:line("Shutting down...")
+  return 0
+end
+
+return {
+  name = "proxy", summary = "make a peer's service a local port", run = run,
+  bad_usage = 2, bare_errors = true,
+  args = { { "target", help = "name or peer ID" }, { "service", help = "the service's name there" },
+    { "port", help = "local port, or host:port; 0 takes any free port" } },
+}
