@@ -19,7 +19,8 @@ end
 
 ---@return boolean
 function M.is_global_ipv6(ip)
-  local first = tonumber(ip:match("^(%x+):"), 16)
+  local group = ip:match("^(%x+):")
+  local first = group and tonumber(group, 16)
   return first ~= nil and first >= 0x2000 and first < 0x4000
 end
 

@@ -17,11 +17,9 @@ local function flag_of(word)
   return name, value
 end
 
---- Brings flags to the front. Every flag that is not known as boolean takes the next word.
----@param words string[]
----@param booleans table<string, boolean>
----@return string[]
-function M.reorder(words, booleans)
+--- Parts flags, with their values, from positionals. Every flag that is not known as boolean takes
+--- the next word; `--` stays in front of what follows it.
+local function part(words, booleans)
   local flags, rest = {}, {}
   local i = 1
   while i <= #words do
@@ -42,8 +40,16 @@ function M.reorder(words, booleans)
     end
     i = i + 1
   end
-  table.move(rest, 1, #rest, #flags + 1, flags)
-  return flags
+  return flags, rest
+end
+
+--- Brings flags to the front.
+---@param words string[]
+---@param booleans table<string, boolean>  flags that take no value
+---@return string[]
+function M.reorder(words, booleans)
+  local flags, rest = part(words, booleans)
+  return table.move(rest, 1, #rest, #flags + 1, flags)
 end
 
 local TRUE = { ["1"] = true, t = true, T = true, ["true"] = true, TRUE = true, True = true }
@@ -90,15 +96,13 @@ local function normalise(command, words)
   end
   booleans.h, booleans.help = true, true
   local out, i = {}, 1
-  local ordered = M.reorder(words, booleans)
-  local positionals = {}
-  while i <= #ordered do
-    local word = ordered[i]
-    local name, value = flag_of(word)
-    if word == "--" or not name then
-      table.move(ordered, word == "--" and i + 1 or i, #ordered, 1, positionals)
-      break
-    end
+  local flags, rest = part(words, booleans)
+  local positionals, ended = {}, false
+  for _, word in ipairs(rest) do
+    if word == "--" and not ended then ended = true else positionals[#positionals + 1] = word end
+  end
+  while i <= #flags do
+    local name, value = flag_of(flags[i])
     if name == "h" or name == "help" then return { help = true } end
     local option = by_name[name]
     if not option then
@@ -117,7 +121,7 @@ local function normalise(command, words)
     else
       if not value then
         i = i + 1
-        value = ordered[i]
+        value = flags[i]
         if not value then return usage_error("flag needs an argument: -" .. name, name) end
       end
       local ok, why = convert[option.type](value)
