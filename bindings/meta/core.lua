@@ -1,8 +1,9 @@
 ---@meta peerup.core
 -- What C offers to Lua, as types. The module is made by bindings/core.c; a test compares this file
--- with the real table. Calls marked @async wait: they yield the running task and must be made inside
--- one (peerup.task). Expected failures return nil, err; err.code is a name of the error map
--- (engine/include/peerup/error.h), tostring(err) a sentence for a person. Misuse throws.
+-- with the real table. Calls marked @async wait: they yield the running task and must be made
+-- inside one (peerup.task). Expected failures return nil, err; err.code is a name of the error map
+-- (engine/include/peerup/error.h), tostring(err) a sentence for a person. Misuse throws. Objects
+-- have close, work with <close>, and return nil, err("closed") after it.
 
 ---@class peerup.err
 ---@field code string       name in the error map: "timeout", "relay_limit"
@@ -27,7 +28,8 @@ function core.error(code, detail) end
 -- ---- tasks: bindings/task.c, used through lua/peerup/task.lua ----
 
 core.task = {}
----Starts fn in a new task (a coroutine the bindings may suspend). It runs at once up to its first wait.
+---Starts fn in a new task (a coroutine the bindings may suspend). It runs at once up to its first
+---wait.
 ---@param fn fun(...)
 ---@return peerup.task
 function core.task.spawn(fn, ...) end
@@ -97,8 +99,9 @@ core.multiaddr = {}
 ---@param text string
 ---@return string?, peerup.err?
 function core.multiaddr.parse(text) end
----Takes an address apart: kind "tcp", "circuit", "quic", "ws", "other"; host, port; peer (final /p2p),
----relay and relay_addr of circuits; is_public, is_private, is_loopback; components {{name, value}}.
+---Takes an address apart: kind "tcp", "circuit", "quic", "ws", "other"; text (canonical); host and
+---port of the first hop; peer (final /p2p); relay and relay_addr of circuits; is_public, is_private,
+---is_loopback; components {{name, value}}.
 ---@param text string
 ---@return table?, peerup.err?
 function core.multiaddr.inspect(text) end
@@ -149,8 +152,12 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---@class peerup.host_options
 ---@field identity string           PrivateKey protobuf
 ---@field agent string?
----@field policy fun(question: peerup.question): boolean, string?   true allows; all else, errors too, denies
+---Answers at once: true allows; all else, an error or too many instructions too, denies. It may not
+---wait nor call the engine. The second value is a reason, for the log.
+---@field policy fun(question: peerup.question): boolean, string?
+---Called from the loop, in order; may call the engine, may not wait.
 ---@field on_event fun(event: peerup.event)?
+---May not call the engine.
 ---@field on_log fun(level: "debug"|"info"|"warn"|"error", part: string, line: string)?
 ---@field log_level ("debug"|"info"|"warn"|"error"|"off")?
 ---@field limits table?              fields of pu_limits
@@ -164,14 +171,34 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---@field relayed boolean
 
 ---@class peerup.event
----@field type "connected"|"disconnected"|"identified"|"addresses"|"reserved"|"reservation_lost"|"denied"|"dropped"|"relay_circuit"
+---@field type "connected"|"disconnected"|"identified"|"addresses"|"reserved"|"reservation_lost"
+---           |"denied"|"dropped"|"relay_circuit"
 ---@field conn peerup.conn_info?
 ---@field peer string?
 ---@field target string?
 ---@field code string?      error name, absent when all is well
 ---@field detail string?
 
----@class peerup.conn_info   a snapshot: the fields of pu_conn_info; peer in text, addr, id integer ...
+---A snapshot, with the fields of pu_conn_info.
+---@class peerup.conn_info
+---@field id integer
+---@field peer string
+---@field outbound boolean
+---@field relayed boolean
+---@field limited boolean
+---@field identified boolean
+---@field addr string
+---@field agent string
+---@field transport string?
+---@field security string?
+---@field muxer string?
+---@field opened_unix_ms integer
+---@field rtt_us integer
+---@field streams integer
+---@field bytes_in integer
+---@field bytes_out integer
+---@field limit_duration_s integer
+---@field limit_data_bytes integer
 
 ---@param options peerup.host_options
 ---@return peerup.host?, peerup.err?
@@ -211,9 +238,16 @@ function host:conns() end
 function host:best_conn(peer) end
 ---@return string[]
 function host:peer_protocols(peer) end
+---@class peerup.open_options
+---@field timeout number?
+---@field limited boolean?
+---@field no_dial boolean?
+---@field lazy boolean?
+---@field conn integer?
+
 ---@async
 ---@param protocol string|string[]
----@param options {timeout: number?, limited: boolean?, no_dial: boolean?, lazy: boolean?, conn: integer?}?
+---@param options peerup.open_options?
 ---@return peerup.stream?, peerup.err?
 function host:open_stream(peer, protocol, options) end
 ---Serves a protocol: each stream runs fn in its own task; the stream is closed when fn returns.
@@ -236,7 +270,17 @@ function host:relay_start(config) end
 function host:relay_stop() end
 ---@return table
 function host:relay_stats() end
----@param on_event fun(proxy: peerup.proxy, event: table)?
+---@class peerup.proxy_event
+---@field opened boolean       false: it ended, or failed
+---@field peer string?
+---@field code string?
+---@field detail string?
+---@field bytes_in integer
+---@field bytes_out integer
+---@field duration_us integer
+
+---The proxy lives until it or the host is closed, whether its object is kept or not.
+---@param on_event fun(proxy: peerup.proxy, event: peerup.proxy_event)?
 ---@return peerup.proxy?, peerup.err?
 function host:proxy_listen(listen, peer, protocol, on_event) end
 ---@return peerup.proxy?, peerup.err?
@@ -285,7 +329,8 @@ function proxy:close() end
 -- ---- http: libmicrohttpd on our loop, unix socket (bindings/http.c) ----
 core.http = {}
 ---Serves HTTP on a unix socket (0600). handler runs in a task per request and returns
----status, headers table, body string. request: {method, path, query, headers, body, uid}.
+---status, headers table, body string. request: {method, path, query, headers, body, uid}; names of
+---headers are in lower case. The server lives until it is closed.
 ---@param options {path: string, max_body: integer, max_conns: integer, timeout: number}
 ---@param handler fun(request: table): integer, table, string
 ---@return peerup.http_server?, peerup.err?

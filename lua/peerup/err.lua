@@ -1,5 +1,5 @@
---- Errors: what fails expectedly returns nil, err. err.code is a name of the engine's error map or one
---- of Lua's own; tostring(err) is a sentence for a person.
+--- Errors: what fails expectedly returns nil, err. err.code is a name of the engine's error map or
+--- one of Lua's own; tostring(err) is a sentence for a person.
 local core = require "peerup.core"
 
 local M = {}

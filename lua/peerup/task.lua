@@ -74,8 +74,8 @@ local function run(functions, on_end)
   return canceled
 end
 
---- Runs the functions at once and waits for all. Returns a list of their first results; at the first
---- failure cancels the others, and returns nil, err and the index of the one that failed.
+--- Runs the functions at once and waits for all. Returns a list of their first results; at the
+--- first failure cancels the others, and returns nil, err and the index of the one that failed.
 ---@async
 ---@param functions (fun(): any, any)[]
 ---@return any[]?, any, integer?

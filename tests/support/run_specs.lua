@@ -1,6 +1,6 @@
 -- Runs spec files with busted inside a task: arguments are the files. A spec may call whatever
--- waits; `async(f, seconds)` wraps a test that runs in a task of its own with a deadline (10 s), and
--- fails it when it is late. Returns the exit code.
+-- waits; `async(f, seconds)` wraps a test that runs in a task of its own with a deadline (10 s),
+-- and fails it when it is late. Returns the exit code.
 local core = require "peerup.core"
 
 local DEADLINE_S = 10
