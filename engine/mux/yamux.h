@@ -109,6 +109,8 @@ void *pu_yamux_stream_user(const pu_yamux_stream *s);
 uint32_t pu_yamux_stream_id(const pu_yamux_stream *s);
 /* pu_yamux_stream_space: bytes that a write takes now: the window, 0 while blocked or closed. */
 size_t pu_yamux_stream_space(const pu_yamux_stream *s);
+/* pu_yamux_stream_wait asks for on_writable without a write, of a stream that has no space. */
+void pu_yamux_stream_wait(pu_yamux_stream *s);
 /* pu_yamux_stream_write sends |io| as data frames (header put into the head room; a payload without
  * room, or longer than max_payload, is copied or split). Returns bytes taken, fewer than len when
  * the window ends: on_writable follows. PU_E_CLOSED after close_write; what output said when it

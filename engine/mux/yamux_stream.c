@@ -232,8 +232,8 @@ static int send_data(pu_yamux_stream *s, pu_span *io, size_t n) {
   return yamux_send(y, YAMUX_DATA, flags, s->id, (uint32_t)n, &payload) ? 0 : y->status;
 }
 
-/* wait_for_space asks for on_writable: by the window's update, or by the session's unblocking. */
-static void wait_for_space(pu_yamux_stream *s) {
+/* on_writable is due by the window's update, or by the session's unblocking. */
+void pu_yamux_stream_wait(pu_yamux_stream *s) {
   s->want = true;
   if (s->send_window > 0 && pu_list_empty(&s->wait))
     pu_list_push(&s->y->waiting, &s->wait);
@@ -257,7 +257,7 @@ ssize_t pu_yamux_stream_write(pu_yamux_stream *s, pu_span io) {
     rc = send_data(s, &io, n);
   }
   if (rc == 0 && io.len > 0) {
-    wait_for_space(s);
+    pu_yamux_stream_wait(s);
   } else {
     s->want = false;
     pu_list_remove(&s->wait);

@@ -6,6 +6,7 @@
 
 #include "mux/yamux.h"
 #include "swarm/engine_priv.h"
+#include "swarm/peerstore.h"
 #include "transport/channel.h"
 
 #define PU_PREAUTH_MAX_BYTES 65536u /* design: what a stranger may cost */
@@ -31,18 +32,15 @@ struct pu_conn {
   pu_timer timer;      /* handshake deadline, then yamux's and idleness */
   pu_conn_ready ready; /* outbound, until open */
   pu_list streams;     /* pu_stream.link */
-  uint32_t stream_count, negotiating;
+  uint32_t stream_count, negotiating, say_later;
   pu_list waiting;     /* opens that wait for yamux to take another stream */
   uint64_t opened_us, idle_since_us;
   uint64_t opened_unix_ms;
   bool outbound, open, closed, identified, pending_counted;
+  bool borrowing;      /* what yamux puts out now stays valid until uncork */
   unsigned busy;       /* calls inside the connection: it is freed at none */
-  const char *end_hint; /* why a relayed connection is about to end, set by the relay client; NULL */
   char end_detail[PU_CONN_DETAIL];
-  uint64_t module_bits; /* marks of modules, by their own constants */
 };
-
-#define PU_CONN_BIT_RELAY_HINT 1u
 
 /* pu_conn_new takes |info|->raw over, also when it fails. */
 PU_MUST_CHECK int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
@@ -64,14 +62,24 @@ void pu_conn_touch(pu_conn *c);
  * relayed, then the newest; with |direct| only such that are not relayed. */
 pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct);
 
+/* pu_conns_init prepares the engine's lists; pu_conns_reap frees closed connections at once, at the end
+ * of an engine. */
+void pu_conns_init(pu_engine *e);
+void pu_conns_reap(pu_engine *e);
+/* pu_conns_end ends every connection. */
+void pu_conns_end(pu_engine *e, int status, const char *detail);
+
 /* stream.c */
 /* pu_stream_accept makes a stream of one that the peer opened. */
 PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code);
 /* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE. */
 void pu_streams_end(pu_conn *c);
 extern const pu_yamux_callbacks pu_stream_yamux_callbacks;
-/* pu_streams_acked lets waiting opens go on. */
+/* pu_streams_say_later sends tokens that waited for room. */
+void pu_streams_say_later(pu_conn *c);
+/* open.c: pu_streams_acked lets waiting opens go on, pu_opens_end fails them. */
 void pu_streams_acked(pu_conn *c);
+void pu_opens_end(pu_conn *c);
 /* pu_streams_recheck asks the policy again for each inbound stream; returns how many it ended. */
 size_t pu_streams_recheck(pu_conn *c);
 

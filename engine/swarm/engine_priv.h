@@ -9,12 +9,15 @@
 #include "identity/key.h"
 #include "multiaddr/multiaddr.h"
 #include "peerup/engine.h"
+#include "negotiate/multistream.h"
 #include "platform/platform.h"
 #include "transport/transport.h"
 
 #define PU_ENGINE_LISTENERS_MAX 32
 #define PU_ENGINE_RELAY_ADDRS_MAX 32
 #define PU_ENGINE_DENIED_DETAIL 320
+/* Four pieces of the longest chunk, each with its own room. */
+#define PU_SCRATCH_BYTES (4u * (65536u + 64u))
 #define PU_ENGINE_ADDRS_MAX 128 /* own addresses told to others */
 
 typedef struct pu_module pu_module;
@@ -65,6 +68,8 @@ struct pu_engine {
   bool own_platform;
   pu_mem mem;
   pu_log log;
+  void (*log_fn)(void *data, int level, const char *part, const char *line);
+  void *log_data;
   pu_key *key;
   char agent[128];
   pu_policy_fn policy;
@@ -73,7 +78,7 @@ struct pu_engine {
   void *event_data;
   pu_limits limits; /* defaults filled in */
   pu_rx_memory rx;
-  uint8_t *scratch; /* PU_RX_BYTES and room: for whoever reads sockets, within one event */
+  uint8_t *scratch; /* PU_SCRATCH_BYTES: for whoever reads local sockets, within one event */
   pu_list conns;    /* pu_conn.link, all that are not closed */
   pu_list graveyard; /* closed ones, freed by |reap| */
   pu_timer reap;
@@ -86,6 +91,7 @@ struct pu_engine {
   pu_multiaddr relay_addrs[PU_ENGINE_RELAY_ADDRS_MAX]; /* own addresses through relays */
   size_t relay_addr_count;
   uint64_t table_seed;
+  pu_timer close_turn;
   bool closing;
   void (*closed_cb)(void *data);
   void *closed_data;

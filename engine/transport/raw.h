@@ -31,7 +31,8 @@ typedef struct pu_raw_ops {
   /* write_span (NULL: use writev) takes a span whose room may be used, for raw connections that put
    * more headers around. Returns as writev. */
   ssize_t (*write_span)(pu_raw *r, pu_span io);
-  /* cork and uncork (NULL: nothing to do) bracket several write_spans of one batch. */
+  /* cork and uncork (NULL: nothing to do) bracket several writes of one batch. The memory of a span
+   * written by write_span, which is only called in between, stays valid until uncork. */
   void (*cork)(pu_raw *r);
   void (*uncork)(pu_raw *r);
   void (*close)(pu_raw *r, bool abort); /* frees it; no event follows */

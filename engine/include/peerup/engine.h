@@ -111,6 +111,7 @@ typedef struct pu_engine_config {
   void *log_data;
   int log_level;
   pu_limits limits;
+  uint64_t mem_fail_at;           /* tests: this allocation fails; 0: none */
 } pu_engine_config;
 
 PU_API PU_MUST_CHECK int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err);
@@ -241,9 +242,9 @@ PU_API PU_MUST_CHECK ssize_t pu_stream_write(pu_stream *s, const void *data, siz
 #define PU_STREAM_TAIL 32
 PU_API PU_MUST_CHECK ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t head,
                                                   size_t tail);
-/* pu_stream_space returns how many bytes a write would take now; pu_stream_chunk the size of a piece
- * that travels as one record without being split. */
-PU_API size_t pu_stream_space(const pu_stream *s);
+/* pu_stream_space returns how many bytes a write would take now; after 0 on_writable follows.
+ * pu_stream_chunk returns the size of a piece that travels as one record without being split. */
+PU_API size_t pu_stream_space(pu_stream *s);
 PU_API size_t pu_stream_chunk(const pu_stream *s);
 /* pu_stream_cork holds records back so that several writes go out in one system call; spans written
  * while corked must stay valid until pu_stream_uncork. Calls nest. */

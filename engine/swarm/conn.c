@@ -1,0 +1,510 @@
+/* Connections: a channel below, streams above, the policy beside. See conn.h. */
+#include "swarm/conn.h"
+#include "platform/assert.h"
+#include "swarm/dialer.h"
+#include "swarm/op.h"
+#include <stdio.h>
+#include <string.h>
+
+static void arm_timer(pu_conn *c);
+
+bool pu_conn_is_limited(const pu_conn *c) {
+  return c->info.limited;
+}
+
+void pu_conn_touch(pu_conn *c) {
+  c->idle_since_us = pu_now_us(c->engine->platform);
+}
+
+/* ---- calls into a connection ---- */
+
+void pu_conn_enter(pu_conn *c) {
+  c->busy++;
+  pu_channel_cork(&c->channel);
+}
+
+void pu_conn_leave(pu_conn *c) {
+  pu_channel_uncork(&c->channel);
+  PU_ASSERT(c->busy > 0);
+  c->busy--;
+  if (c->open && !c->closed)
+    arm_timer(c);
+}
+
+/* ---- end ---- */
+
+static void reap(pu_conn *c) {
+  if (c->yamux != NULL)
+    pu_yamux_free(c->yamux);
+  pu_channel_stop(&c->channel, true);
+  pu_timer_stop(&c->timer);
+  pu_list_remove(&c->link);
+  pu_mem_deinit(&c->mem);
+  pu_free(c);
+}
+
+/* on_reap frees what has been closed; it runs from the loop, where no call is inside a connection. */
+static void on_reap(void *data) {
+  pu_engine *e = data;
+  PU_LIST_EACH(&e->graveyard, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    PU_ASSERT(c->busy == 0);
+    reap(c);
+  }
+}
+
+void pu_conns_init(pu_engine *e) {
+  pu_list_init(&e->conns);
+  pu_list_init(&e->graveyard);
+  pu_timer_init(&e->reap, e->platform, on_reap, e);
+}
+
+void pu_conns_reap(pu_engine *e) {
+  pu_timer_stop(&e->reap);
+  on_reap(e);
+}
+
+static void no_longer_pending(pu_conn *c) {
+  if (!c->pending_counted)
+    return;
+  c->pending_counted = false;
+  c->engine->pending_count--;
+}
+
+void pu_conn_end(pu_conn *c, int status, const char *detail) {
+  pu_engine *e = c->engine;
+  if (c->closed)
+    return;
+  c->closed = true;
+  (void)snprintf(c->end_detail, sizeof c->end_detail, "%s", detail);
+  PU_LOG(&e->log, status == PU_E_EOF ? PU_LOG_DEBUG : PU_LOG_INFO, "swarm", "%s %s ended: %s (%s)",
+         c->outbound ? "connection to" : "connection from", c->addr, c->end_detail,
+         pu_error_name(status));
+  no_longer_pending(c);
+  pu_timer_stop(&c->timer);
+  pu_streams_end(c);
+  if (c->open) {
+    PU_LIST_EACH(&e->modules, node, tmp) {
+      pu_module *m = PU_CONTAINER_OF(node, pu_module, link);
+      if (m->ops->on_conn_close != NULL)
+        m->ops->on_conn_close(m, c);
+    }
+    pu_engine_emit(e, PU_EVENT_DISCONNECTED, c, &c->peer, NULL, status, c->end_detail);
+  } else if (!c->outbound) {
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, c->peer.len != 0 ? &c->peer : NULL, NULL, status,
+                   c->end_detail);
+  }
+  pu_channel_stop(&c->channel, status != 0 && status != PU_E_EOF);
+  pu_list_remove(&c->link);
+  e->conn_count--;
+  pu_list_push(&e->graveyard, &c->link);
+  if (pu_timer_after(&e->reap, 0) != 0)
+    PU_LOG(&e->log, PU_LOG_WARN, "swarm", "out of memory: a connection is freed later");
+  if (c->ready.cb != NULL) {
+    const pu_conn_ready ready = c->ready;
+    c->ready.cb = NULL;
+    ready.cb(ready.data, c, status, c->end_detail);
+  }
+}
+
+void pu_conn_close(pu_conn *c) {
+  pu_conn_end(c, 0, "closed by us");
+}
+
+/* ---- time ---- */
+
+static bool is_idle(pu_conn *c) {
+  if (c->stream_count != 0)
+    return false;
+  const pu_peer *p = pu_peerstore_find(c->engine->peerstore, &c->peer);
+  return p == NULL || p->protect == 0;
+}
+
+static void on_timer(void *data) {
+  pu_conn *c = data;
+  pu_engine *e = c->engine;
+  const uint64_t now = pu_now_us(e->platform);
+  if (!c->open) {
+    pu_conn_end(c, PU_E_TIMEOUT, "the handshake took too long");
+    return;
+  }
+  pu_conn_enter(c);
+  if (now >= pu_yamux_deadline(c->yamux)) {
+    int status = pu_yamux_expire(c->yamux, now);
+    if (status != 0)
+      pu_conn_end(c, status, "the peer does not answer any more");
+  }
+  if (!c->closed && now >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
+    if (is_idle(c))
+      pu_conn_end(c, 0, "idle");
+    else
+      pu_conn_touch(c);
+  }
+  pu_conn_leave(c);
+}
+
+/* arm_timer moves the timer only forward in need: a later deadline is found when it fires. */
+static void arm_timer(pu_conn *c) {
+  uint64_t at = c->idle_since_us + c->engine->limits.idle_ms * 1000ull;
+  const uint64_t mux = pu_yamux_deadline(c->yamux);
+  if (mux < at)
+    at = mux;
+  if (!pu_timer_armed(&c->timer) || at < c->timer.at_us)
+    if (pu_timer_at(&c->timer, at) != 0)
+      pu_conn_end(c, PU_E_NOMEM, "out of memory for a timer");
+}
+
+/* ---- the channel's events ---- */
+
+static size_t count_conns(const pu_engine *e, const pu_peer_id *peer) {
+  size_t count = 0;
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    count += c->open && pu_peer_id_equal(&c->peer, peer);
+  }
+  return count;
+}
+
+static int ask_inbound(pu_conn *c) {
+  const pu_question question = {.ask = PU_ASK_INBOUND,
+                                .peer = &c->peer,
+                                .addr = c->addr,
+                                .relayed = c->info.relayed};
+  return pu_policy_ask(c->engine, &question);
+}
+
+static int on_secured(void *user, const pu_security_result *result) {
+  pu_conn *c = user;
+  pu_engine *e = c->engine;
+  c->peer = result->peer;
+  if (pu_peer_id_equal(&c->peer, pu_key_peer_id(e->key))) {
+    pu_conn_end(c, PU_E_PEER_MISMATCH, "we reached ourselves");
+    return PU_E_PEER_MISMATCH;
+  }
+  if (count_conns(e, &c->peer) >= e->limits.conns_per_peer) {
+    pu_conn_end(c, PU_E_LIMIT, "too many connections of one peer");
+    return PU_E_LIMIT;
+  }
+  return c->outbound ? 0 : ask_inbound(c);
+}
+
+static int on_open(void *user) {
+  pu_conn *c = user;
+  pu_engine *e = c->engine;
+  const uint64_t now = pu_now_us(e->platform);
+  no_longer_pending(c);
+  c->mem.limit = e->limits.memory_per_conn;
+  const pu_yamux_config config = {
+      .mem = &c->mem,
+      .client = c->outbound,
+      .callbacks = &pu_stream_yamux_callbacks,
+      .user = c,
+      .max_streams_in = e->limits.streams_in_per_conn,
+      .window_budget = e->limits.memory_per_conn / 2,
+      .max_payload = pu_channel_max_plain(&c->channel) - PU_YAMUX_HEADER,
+      .keepalive = true,
+  };
+  int status = pu_yamux_new(&config, now, &c->yamux);
+  if (status != 0)
+    return status;
+  c->open = true;
+  c->opened_us = c->idle_since_us = now;
+  c->opened_unix_ms = pu_wall_ns(e->platform) / 1000000;
+  pu_timer_stop(&c->timer);
+  c->busy++;
+  status = pu_yamux_start(c->yamux, now);
+  if (status == 0 && !c->closed) {
+    arm_timer(c);
+    PU_LOG(&e->log, PU_LOG_DEBUG, "swarm", "connection %s %s is open",
+           c->outbound ? "to" : "from", c->addr);
+    if (c->ready.cb != NULL) {
+      const pu_conn_ready ready = c->ready;
+      c->ready.cb = NULL;
+      ready.cb(ready.data, c, 0, "");
+    }
+  }
+  if (status == 0 && !c->closed)
+    pu_engine_emit(e, PU_EVENT_CONNECTED, c, &c->peer, NULL, 0, "");
+  PU_LIST_EACH(&e->modules, node, tmp) {
+    pu_module *m = PU_CONTAINER_OF(node, pu_module, link);
+    if (status == 0 && !c->closed && m->ops->on_conn_open != NULL)
+      m->ops->on_conn_open(m, c);
+  }
+  if (status == 0 && !c->closed && !c->outbound)
+    pu_dial_conn_opened(c);
+  c->busy--;
+  return status;
+}
+
+static int on_plain(void *user, pu_span data) {
+  pu_conn *c = user;
+  if (c->closed)
+    return PU_E_CLOSED;
+  c->busy++;
+  int status = pu_yamux_read(c->yamux, data, pu_now_us(c->engine->platform));
+  c->busy--;
+  if (c->closed)
+    return PU_E_CLOSED;
+  if (status == PU_E_EOF)
+    pu_conn_end(c, PU_E_EOF, "the peer said good-bye");
+  else if (status != 0)
+    pu_conn_end(c, status, pu_yamux_why(c->yamux));
+  else
+    arm_timer(c);
+  return status;
+}
+
+static void on_blocked(void *user, bool blocked) {
+  pu_conn *c = user;
+  if (c->closed || c->yamux == NULL)
+    return;
+  pu_conn_enter(c);
+  pu_yamux_set_blocked(c->yamux, blocked);
+  if (!blocked && !c->closed)
+    pu_streams_say_later(c);
+  pu_conn_leave(c);
+}
+
+static void on_end(void *user, int status, const char *why) {
+  pu_conn_end(user, status, why);
+}
+
+static const pu_channel_events channel_events = {on_secured, on_open, on_plain, on_blocked, on_end};
+
+/* ---- beginning ---- */
+
+static void random_bytes(void *data, void *out, size_t len) {
+  pu_random(data, out, len);
+}
+
+int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
+                const pu_peer_id *expected, const pu_conn_ready *ready, pu_conn **out) {
+  pu_conn *c = pu_zalloc(&e->mem, sizeof *c);
+  if (c == NULL) {
+    info->raw->ops->close(info->raw, true);
+    return PU_E_NOMEM;
+  }
+  c->engine = e;
+  c->id = ++e->next_conn_id;
+  c->info = *info;
+  c->outbound = outbound;
+  if (expected != NULL)
+    c->expected = *expected;
+  if (ready != NULL)
+    c->ready = *ready;
+  (void)pu_multiaddr_text(&info->remote, c->addr);
+  pu_mem_init(&c->mem, &e->mem, PU_PREAUTH_MAX_BYTES);
+  pu_timer_init(&c->timer, e->platform, on_timer, c);
+  pu_list_init(&c->streams);
+  pu_list_init(&c->waiting);
+  pu_list_init(&c->link);
+  const pu_channel_config config = {.mem = &c->mem,
+                                    .initiator = outbound,
+                                    .key = e->key,
+                                    .expected = &c->expected,
+                                    .random = random_bytes,
+                                    .random_data = e->platform,
+                                    .max_record = info->max_record,
+                                    .events = &channel_events,
+                                    .user = c};
+  int status = pu_channel_start(&c->channel, &config, info->raw);
+  if (status == 0) {
+    status = pu_timer_after(&c->timer, e->limits.handshake_ms * 1000ull);
+    if (status != 0)
+      pu_channel_stop(&c->channel, true);
+  }
+  c->info.raw = NULL;
+  if (status != 0) {
+    pu_mem_deinit(&c->mem);
+    pu_free(c);
+    return status;
+  }
+  if (!outbound) {
+    c->pending_counted = true;
+    e->pending_count++;
+  }
+  e->conn_count++;
+  pu_list_push(&e->conns, &c->link);
+  *out = c;
+  return 0;
+}
+
+/* same_origin says whether two remote addresses are of one IPv4 address or IPv6 /64. */
+static bool same_origin(const pu_multiaddr *a, const pu_multiaddr *b) {
+  pu_ma_component x, y;
+  size_t i = 0, j = 0;
+  if (!pu_multiaddr_next(a, &i, &x) || !pu_multiaddr_next(b, &j, &y) || x.code != y.code)
+    return false;
+  const size_t len = x.code == PU_MA_IP6 ? 8 : x.len;
+  return x.len == y.len && len <= x.len && memcmp(x.value, y.value, len) == 0;
+}
+
+static const char *refuse_reason(const pu_engine *e, const pu_transport_conn *accepted) {
+  uint32_t pending = 0;
+  if (e->closing)
+    return "closing down";
+  if (e->conn_count >= e->limits.conns_total)
+    return "too many connections";
+  if (e->pending_count >= e->limits.conns_pending)
+    return "too many connections in handshake";
+  if (accepted->relayed || pu_multiaddr_is_loopback(&accepted->remote))
+    return NULL;
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    pending += c->pending_counted && same_origin(&c->info.remote, &accepted->remote);
+  }
+  return pending >= e->limits.conns_pending_per_ip ? "too many connections in handshake of one address"
+                                                   : NULL;
+}
+
+void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted) {
+  char addr[PU_MULTIADDR_MAX_TEXT];
+  pu_conn *c;
+  const char *reason = refuse_reason(e, accepted);
+  int status = reason == NULL ? 0 : PU_E_LIMIT;
+  const pu_question question = {.ask = PU_ASK_ACCEPT,
+                                .addr = pu_multiaddr_text(&accepted->remote, addr),
+                                .relayed = accepted->relayed};
+  if (status == 0) {
+    status = pu_policy_ask(e, &question);
+    reason = "denied by policy";
+  }
+  if (status != 0) {
+    PU_LOG(&e->log, PU_LOG_INFO, "swarm", "refused %s: %s", addr, reason);
+    accepted->raw->ops->close(accepted->raw, true);
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, status, reason);
+    return;
+  }
+  status = pu_conn_new(e, accepted, false, NULL, NULL, &c);
+  if (status != 0)
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, status, "cannot begin the handshake");
+}
+
+/* ---- looking up and looking at ---- */
+
+static int rank(const pu_conn *c) {
+  return (c->info.limited ? 0 : 2) + (c->info.relayed ? 0 : 1);
+}
+
+pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct) {
+  pu_conn *best = NULL;
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    if (!c->open || (direct && c->info.relayed) || !pu_peer_id_equal(&c->peer, peer))
+      continue;
+    if (best == NULL || rank(c) >= rank(best)) /* later in the list is newer */
+      best = c;
+  }
+  return best;
+}
+
+pu_conn *pu_engine_best_conn(pu_engine *e, const pu_peer_id *peer) {
+  return pu_engine_find_conn(e, peer, false);
+}
+
+pu_conn *pu_conn_find(pu_engine *e, uint64_t id) {
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    if (c->id == id && c->open)
+      return c;
+  }
+  return NULL;
+}
+
+const pu_peer_id *pu_conn_peer(const pu_conn *c) {
+  return &c->peer;
+}
+
+void pu_engine_conns(pu_engine *e, void (*each)(void *data, pu_conn *c), void *data) {
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    if (c->open)
+      each(data, c);
+  }
+}
+
+/* conn_after returns the connection with the lowest ID above |id|: the list is in their order. Loops that
+ * end connections go by it, since what they call may end others. */
+static pu_conn *conn_after(pu_engine *e, uint64_t id) {
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    if (c->id > id)
+      return c;
+  }
+  return NULL;
+}
+
+size_t pu_engine_disconnect(pu_engine *e, const pu_peer_id *peer) {
+  size_t count = 0;
+  uint64_t id = 0;
+  for (pu_conn *c; (c = conn_after(e, id)) != NULL;) {
+    id = c->id;
+    if (pu_peer_id_equal(&c->peer, peer)) {
+      pu_conn_end(c, 0, "disconnected by us");
+      count++;
+    }
+  }
+  return count;
+}
+
+void pu_conns_end(pu_engine *e, int status, const char *detail) {
+  for (pu_conn *c; (c = conn_after(e, 0)) != NULL;)
+    pu_conn_end(c, status, detail);
+}
+
+void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
+  *out = (pu_conn_info){
+      .id = c->id,
+      .peer = c->peer,
+      .outbound = c->outbound,
+      .relayed = c->info.relayed,
+      .limited = c->info.limited,
+      .identified = c->identified,
+      .transport = c->info.transport,
+      .security = c->channel.security_ops != NULL ? c->channel.security_ops->id : "",
+      .muxer = c->channel.muxer != NULL ? c->channel.muxer : "",
+      .opened_unix_ms = c->opened_unix_ms,
+      .rtt_us = c->yamux != NULL ? pu_yamux_rtt_us(c->yamux) : 0,
+      .streams = c->stream_count,
+      .bytes_in = c->channel.bytes_in,
+      .bytes_out = c->channel.bytes_out,
+      .limit_duration_s = c->info.limit_duration_s,
+      .limit_data_bytes = c->info.limit_data_bytes,
+  };
+  (void)snprintf(out->addr, sizeof out->addr, "%s", c->addr);
+  const pu_peer *p = pu_peerstore_find(c->engine->peerstore, &c->peer);
+  if (p != NULL)
+    (void)snprintf(out->agent, sizeof out->agent, "%s", p->agent);
+}
+
+bool pu_conn_recheck(pu_conn *c) {
+  const pu_question dial = {.ask = PU_ASK_DIAL,
+                            .peer = &c->peer,
+                            .addr = c->addr,
+                            .relayed = c->info.relayed};
+  int status = c->outbound ? pu_policy_ask(c->engine, &dial) : ask_inbound(c);
+  if (status == 0)
+    return false;
+  pu_conn_end(c, PU_E_DENIED, "no longer allowed by policy");
+  return true;
+}
+
+size_t pu_engine_recheck(pu_engine *e) {
+  size_t ended = 0;
+  uint64_t id = 0;
+  for (pu_conn *c; (c = conn_after(e, id)) != NULL;) {
+    id = c->id;
+    if (!c->open)
+      continue;
+    if (pu_conn_recheck(c))
+      ended++;
+    else
+      ended += pu_streams_recheck(c);
+  }
+  PU_LIST_EACH(&e->modules, node, tmp) {
+    pu_module *m = PU_CONTAINER_OF(node, pu_module, link);
+    if (m->ops->on_recheck != NULL)
+      ended += m->ops->on_recheck(m);
+  }
+  return ended;
+}

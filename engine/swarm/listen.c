@@ -1,0 +1,178 @@
+/* Listeners and own addresses; see listen.h. */
+#include "swarm/listen.h"
+#include "swarm/conn.h"
+#include <stdio.h>
+#include <string.h>
+
+void pu_listen_init(pu_engine *e) {
+  pu_list_init(&e->listeners);
+}
+
+static void free_listener(pu_listener *l) {
+  pu_tcp_listener_close(l->tcp);
+  pu_list_remove(&l->link);
+  pu_free(l);
+}
+
+void pu_listen_end(pu_engine *e) {
+  PU_LIST_EACH(&e->listeners, node, tmp) {
+    free_listener(PU_CONTAINER_OF(node, pu_listener, link));
+  }
+}
+
+static void on_accept(void *data, pu_tcp *tcp) {
+  pu_listener *l = data;
+  pu_engine *e = l->engine;
+  pu_transport_conn conn = {.transport = "tcp"};
+  pu_sockaddr sa;
+  pu_tcp_remote(tcp, &sa);
+  if (sa.family == 0) { /* gone before it was looked at */
+    pu_tcp_close(tcp, true);
+    return;
+  }
+  pu_multiaddr_from_sockaddr(&sa, &conn.remote);
+  pu_tcp_local(tcp, &sa);
+  pu_multiaddr_from_sockaddr(&sa, &conn.local);
+  if (pu_tcp_raw_new(&e->mem, tcp, &e->rx, &conn.raw) == 0)
+    pu_engine_accept(e, &conn);
+}
+
+static int listen_tcp(pu_engine *e, const pu_ma_target *target, const char *addr, pu_error *err) {
+  size_t count = 0;
+  PU_LIST_EACH(&e->listeners, node, tmp) {
+    count++;
+  }
+  if (count >= PU_ENGINE_LISTENERS_MAX)
+    return pu_error_set(err, PU_E_LIMIT, "at most %d listening addresses", PU_ENGINE_LISTENERS_MAX);
+  pu_listener *l = pu_zalloc(&e->mem, sizeof *l);
+  if (l == NULL)
+    return pu_error_set(err, PU_E_NOMEM, "no memory to listen on %s", addr);
+  pu_sockaddr sa = target->addr;
+  sa.port = target->port;
+  l->engine = e;
+  int status = pu_tcp_listen(e->platform, &sa, PU_LISTEN_REUSE_PORT | PU_LISTEN_V6_ONLY, on_accept,
+                             l, &l->tcp);
+  if (status != 0) {
+    pu_free(l);
+    return pu_error_set(err, status, "cannot listen on %s", addr);
+  }
+  pu_tcp_listener_address(l->tcp, &l->address);
+  pu_list_push(&e->listeners, &l->link);
+  pu_engine_self_changed(e);
+  pu_engine_emit(e, PU_EVENT_ADDRESSES, NULL, NULL, NULL, 0, "");
+  return 0;
+}
+
+int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
+  pu_multiaddr a;
+  pu_ma_target target;
+  int status = pu_multiaddr_from_text(addr, strlen(addr), &a, err);
+  if (status != 0)
+    return status;
+  pu_multiaddr_target(&a, &target);
+  if (target.kind == PU_MA_KIND_TCP && !target.is_dns && target.peer.len == 0)
+    return listen_tcp(e, &target, addr, err);
+  if (target.kind == PU_MA_KIND_CIRCUIT && target.peer.len == 0)
+    return pu_engine_reserve(e, addr, 0, err);
+  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /tcp", addr);
+}
+
+static bool is_any(const pu_sockaddr *sa) {
+  static const uint8_t zero[16];
+  return memcmp(sa->ip, zero, sa->family == 4 ? 4 : 16) == 0;
+}
+
+static bool is_loopback(const pu_sockaddr *sa) {
+  static const uint8_t one[16] = {[15] = 1};
+  return sa->family == 4 ? sa->ip[0] == 127 : memcmp(sa->ip, one, 16) == 0;
+}
+
+/* A port serves for a dial when it is bound to every address, or when both ends are on this machine's
+ * side of the same boundary: what listens on loopback cannot reach out, and the other way round. */
+bool pu_listen_dial_from(void *engine, const pu_sockaddr *remote, pu_sockaddr *local) {
+  const pu_engine *e = engine;
+  PU_LIST_EACH(&e->listeners, node, tmp) {
+    const pu_listener *l = PU_CONTAINER_OF(node, pu_listener, link);
+    if (l->address.family != remote->family)
+      continue;
+    if (!is_any(&l->address) && is_loopback(&l->address) != is_loopback(remote))
+      continue;
+    if (l->address.port == remote->port && (is_loopback(remote) || is_any(&l->address)))
+      continue; /* it might be ourselves: a socket connected to itself */
+    *local = l->address;
+    return true;
+  }
+  return false;
+}
+
+/* ---- own addresses ---- */
+
+static size_t expand(pu_engine *e, const pu_listener *l, pu_multiaddr *out, size_t max) {
+  pu_sockaddr addrs[PU_INTERFACE_ADDRS_MAX];
+  size_t count = 0;
+  if (!is_any(&l->address)) {
+    if (max > 0)
+      pu_multiaddr_from_sockaddr(&l->address, &out[count++]);
+    return count;
+  }
+  const size_t n = pu_interface_addrs(e->platform, addrs, PU_INTERFACE_ADDRS_MAX);
+  for (size_t i = 0; i < n && count < max; i++) {
+    const bool link_local = addrs[i].family == 6 && addrs[i].ip[0] == 0xfe && (addrs[i].ip[1] & 0xc0) == 0x80;
+    if (addrs[i].family != l->address.family || link_local)
+      continue; /* a link-local address means nothing to others without its zone */
+    addrs[i].port = l->address.port;
+    addrs[i].scope = 0;
+    pu_multiaddr_from_sockaddr(&addrs[i], &out[count++]);
+  }
+  return count;
+}
+
+size_t pu_engine_own_addrs(pu_engine *e, pu_multiaddr *out, size_t max) {
+  size_t count = 0;
+  PU_LIST_EACH(&e->listeners, node, tmp) {
+    count += expand(e, PU_CONTAINER_OF(node, pu_listener, link), out + count, max - count);
+  }
+  for (size_t i = 0; i < e->relay_addr_count && count < max; i++)
+    out[count++] = e->relay_addrs[i];
+  return count;
+}
+
+void pu_engine_addrs(const pu_engine *e, void (*each)(void *data, const char *addr), void *data) {
+  char text[PU_MULTIADDR_MAX_TEXT];
+  pu_engine *engine = (pu_engine *)(uintptr_t)e; /* listing asks the platform, which is not const */
+  pu_multiaddr *addrs = pu_alloc(&engine->mem, PU_ENGINE_ADDRS_MAX * sizeof *addrs);
+  if (addrs == NULL)
+    return;
+  const size_t count = pu_engine_own_addrs(engine, addrs, PU_ENGINE_ADDRS_MAX);
+  for (size_t i = 0; i < count; i++)
+    each(data, pu_multiaddr_text(&addrs[i], text));
+  pu_free(addrs);
+}
+
+static size_t find_relay_addr(const pu_engine *e, const pu_multiaddr *addr) {
+  size_t i = 0;
+  while (i < e->relay_addr_count && !pu_multiaddr_equal(&e->relay_addrs[i], addr))
+    i++;
+  return i;
+}
+
+int pu_engine_add_relay_addr(pu_engine *e, const pu_multiaddr *addr) {
+  const size_t i = find_relay_addr(e, addr);
+  if (i < e->relay_addr_count)
+    return 0;
+  if (i == PU_ENGINE_RELAY_ADDRS_MAX)
+    return PU_E_LIMIT;
+  e->relay_addrs[e->relay_addr_count++] = *addr;
+  pu_engine_self_changed(e);
+  pu_engine_emit(e, PU_EVENT_ADDRESSES, NULL, NULL, NULL, 0, "");
+  return 0;
+}
+
+void pu_engine_remove_relay_addr(pu_engine *e, const pu_multiaddr *addr) {
+  const size_t i = find_relay_addr(e, addr);
+  if (i == e->relay_addr_count)
+    return;
+  e->relay_addrs[i] = e->relay_addrs[--e->relay_addr_count];
+  pu_engine_self_changed(e);
+  pu_engine_emit(e, PU_EVENT_ADDRESSES, NULL, NULL, NULL, 0, "");
+}

@@ -1,0 +1,559 @@
+/* Streams: negotiation of their protocol, then bytes between yamux and the application. See stream.h and
+ * wire 5. Inbound:  negotiate -> policy -> handler. Outbound: negotiate -> callback, or, lazily,
+ * callback -> header, offer and first data in one frame -> the answers when they come. */
+#include "swarm/stream.h"
+#include "platform/assert.h"
+#include <stdio.h>
+#include <string.h>
+
+#define CODE_NEGOTIATION_FAILED 0x1001u
+#define CODE_LIMIT 0x1002u
+#define CODE_GATED 0x1008u
+#define TOKENS_MAX (2u * (PU_MULTISTREAM_MAX_TOKEN + 2))
+#define COMBINE_MAX 1200u /* first data up to this goes in one frame with the tokens */
+
+/* ---- life ---- */
+
+static void leave_negotiation(pu_stream *s) {
+  if (s->counted) {
+    s->counted = false;
+    s->conn->negotiating--;
+  }
+}
+
+static void set_say_later(pu_stream *s, bool later);
+
+static void drop_negotiation(pu_stream *s) {
+  set_say_later(s, false);
+  pu_free(s->negotiation);
+  s->negotiation = NULL;
+  s->tokens_due = false;
+}
+
+static void free_stream(pu_stream *s) {
+  pu_free(s->protocol);
+  pu_free(s);
+}
+
+/* detach ends the stream for everybody but yamux, whose part its caller ends. */
+static void detach(pu_stream *s) {
+  pu_conn *c = s->conn;
+  PU_ASSERT(!s->gone);
+  s->gone = true;
+  leave_negotiation(s);
+  drop_negotiation(s);
+  pu_timer_stop(&s->timer);
+  pu_list_remove(&s->link);
+  c->stream_count--;
+  pu_conn_touch(c);
+  if (s->busy == 0)
+    free_stream(s);
+}
+
+static void enter(pu_stream *s) {
+  s->busy++;
+  pu_conn_enter(s->conn);
+}
+
+static void leave(pu_stream *s) {
+  pu_conn *c = s->conn;
+  if (--s->busy == 0 && s->gone)
+    free_stream(s);
+  pu_conn_leave(c);
+}
+
+void pu_stream_reset(pu_stream *s, uint32_t code) {
+  pu_conn *c = s->conn;
+  if (s->gone)
+    return;
+  pu_conn_enter(c);
+  pu_yamux_stream_reset(s->ys, code);
+  detach(s);
+  pu_conn_leave(c);
+}
+
+/* fail_stream tells whoever uses the stream that it ended, and frees it. yamux's part is gone. */
+static void fail_stream(pu_stream *s, int status, uint32_t code) {
+  const pu_stream_events *events = s->events;
+  pu_open *op = s->op;
+  s->busy++;
+  if (op != NULL) {
+    s->op = NULL;
+    pu_open_failed(op, status, code);
+  } else if (events != NULL && events->on_end != NULL) {
+    events->on_end(s->user, s, status, code);
+  }
+  if (!s->gone)
+    detach(s);
+  if (--s->busy == 0)
+    free_stream(s);
+}
+
+/* give_up resets the stream at the peer and tells its user. */
+static void give_up(pu_stream *s, int status, uint32_t code) {
+  pu_yamux_stream_reset(s->ys, code);
+  fail_stream(s, status, code);
+}
+
+static void on_timer(void *data);
+
+static pu_stream *new_stream(pu_conn *c, bool outbound) {
+  pu_stream *s = pu_zalloc(&c->mem, sizeof *s);
+  if (s == NULL)
+    return NULL;
+  s->conn = c;
+  s->outbound = outbound;
+  pu_timer_init(&s->timer, c->engine->platform, on_timer, s);
+  s->negotiation = pu_alloc(&c->mem, sizeof *s->negotiation);
+  if (s->negotiation == NULL) {
+    pu_free(s);
+    return NULL;
+  }
+  pu_list_push(&c->streams, &s->link);
+  c->stream_count++;
+  return s;
+}
+
+/* ---- writing ---- */
+
+/* tokens takes what the negotiation has to say. */
+static size_t tokens(pu_stream *s, uint8_t *out, size_t cap) {
+  size_t len = 0;
+  for (size_t n; (n = pu_multistream_write(s->negotiation, out + len, cap - len)) > 0;)
+    len += n;
+  return len;
+}
+
+static void set_say_later(pu_stream *s, bool later) {
+  if (s->say_later == later)
+    return;
+  s->say_later = later;
+  if (later)
+    s->conn->say_later++;
+  else
+    s->conn->say_later--;
+}
+
+/* say_tokens sends what the negotiation has to say, or, while the connection takes nothing, leaves it to
+ * pu_streams_say_later. A stream's first window is larger than all tokens. */
+static int say_tokens(pu_stream *s) {
+  uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + PU_SPAN_TAIL];
+  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX) {
+    set_say_later(s, true);
+    return 0;
+  }
+  set_say_later(s, false);
+  const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
+  s->tokens_due = false;
+  if (len == 0)
+    return 0;
+  ssize_t n = pu_yamux_stream_write(
+      s->ys, (pu_span){memory + PU_SPAN_HEAD, len, PU_SPAN_HEAD, PU_SPAN_TAIL});
+  return n < 0 ? (int)n : 0;
+}
+
+void pu_streams_say_later(pu_conn *c) {
+  bool progress = true;
+  while (c->say_later > 0 && progress && !c->closed) {
+    progress = false;
+    PU_LIST_EACH(&c->streams, node, tmp) {
+      pu_stream *s = PU_CONTAINER_OF(node, pu_stream, link);
+      if (!s->say_later)
+        continue;
+      (void)say_tokens(s); /* a failed write has ended the connection */
+      progress = !c->closed && !s->say_later;
+      break; /* the list may have changed */
+    }
+  }
+}
+
+/* write_first sends the tokens of a lazy stream together with its first data. */
+static ssize_t write_first(pu_stream *s, pu_span io) {
+  uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + COMBINE_MAX + PU_SPAN_TAIL];
+  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX + io.len)
+    return 0; /* blocked: on_writable follows, the tokens stay due */
+  if (io.len > COMBINE_MAX) {
+    int status = say_tokens(s);
+    return status != 0 ? status : pu_yamux_stream_write(s->ys, io);
+  }
+  const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
+  s->tokens_due = false;
+  memcpy(memory + PU_SPAN_HEAD + len, io.data, io.len);
+  ssize_t n = pu_yamux_stream_write(
+      s->ys, (pu_span){memory + PU_SPAN_HEAD, len + io.len, PU_SPAN_HEAD, PU_SPAN_TAIL});
+  return n < 0 ? n : (ssize_t)io.len;
+}
+
+static ssize_t write_span(pu_stream *s, pu_span io, bool borrowed) {
+  pu_conn *c = s->conn;
+  ssize_t n;
+  if (s->gone || s->op != NULL)
+    return PU_E_CLOSED;
+  enter(s);
+  if (s->tokens_due) {
+    n = write_first(s, io);
+  } else {
+    c->borrowing = borrowed;
+    n = pu_yamux_stream_write(s->ys, io);
+    c->borrowing = false;
+  }
+  leave(s);
+  return n;
+}
+
+ssize_t pu_stream_write(pu_stream *s, const void *data, size_t len) {
+  /* Without room around it yamux copies it; nothing writes to the memory. */
+  return write_span(s, pu_span_of((uint8_t *)(uintptr_t)data, len), false);
+}
+
+ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t head, size_t tail) {
+  const bool in_place = head >= PU_YAMUX_HEADER + 2 && tail >= 16 && len <= pu_stream_chunk(s);
+  return write_span(s, (pu_span){data, len, in_place ? head : 0, in_place ? tail : 0}, in_place);
+}
+
+size_t pu_stream_space(pu_stream *s) {
+  if (s->gone || s->op != NULL)
+    return 0;
+  const size_t space = pu_yamux_stream_space(s->ys);
+  if (space == 0)
+    pu_yamux_stream_wait(s->ys);
+  return space;
+}
+
+size_t pu_stream_chunk(const pu_stream *s) {
+  return pu_channel_max_plain(&s->conn->channel) - PU_YAMUX_HEADER;
+}
+
+void pu_stream_cork(pu_stream *s) {
+  s->busy++;
+  pu_conn_enter(s->conn);
+}
+
+void pu_stream_uncork(pu_stream *s) {
+  leave(s);
+}
+
+/* ---- application's other calls ---- */
+
+void pu_stream_set_events(pu_stream *s, const pu_stream_events *events, void *user) {
+  s->events = events;
+  s->user = user;
+}
+
+void pu_stream_resume(pu_stream *s) {
+  if (s->gone)
+    return;
+  enter(s);
+  pu_yamux_stream_resume(s->ys);
+  leave(s);
+}
+
+int pu_stream_close_write(pu_stream *s) {
+  int status = 0;
+  if (s->gone)
+    return PU_E_CLOSED;
+  enter(s);
+  if (s->tokens_due)
+    status = say_tokens(s);
+  if (status == 0 && !s->gone)
+    status = pu_yamux_stream_close_write(s->ys);
+  leave(s);
+  return status;
+}
+
+void pu_stream_close(pu_stream *s) {
+  pu_conn *c = s->conn;
+  if (s->gone)
+    return;
+  pu_conn_enter(c);
+  if (s->tokens_due)
+    (void)say_tokens(s);
+  if (!s->gone) {
+    pu_yamux_stream_close(s->ys);
+    detach(s);
+  }
+  pu_conn_leave(c);
+}
+
+pu_conn *pu_stream_conn(const pu_stream *s) {
+  return s->conn;
+}
+
+const char *pu_stream_protocol(const pu_stream *s) {
+  return s->protocol != NULL ? s->protocol : "";
+}
+
+bool pu_stream_is_outbound(const pu_stream *s) {
+  return s->outbound;
+}
+
+/* ---- inbound ---- */
+
+static const char *match_handler(void *data, const char *offer, size_t len) {
+  const pu_stream *s = data;
+  const pu_handler *h = pu_engine_find_handler(s->conn->engine, offer, len);
+  return h != NULL ? h->id : NULL;
+}
+
+static int ask_stream(pu_stream *s) {
+  const pu_question question = {.ask = PU_ASK_STREAM,
+                                .peer = &s->conn->peer,
+                                .protocol = s->protocol,
+                                .addr = s->conn->addr,
+                                .relayed = s->conn->info.relayed};
+  return pu_policy_ask(s->conn->engine, &question);
+}
+
+/* begin_inbound gives a negotiated stream to its handler; false when it did not live to see it. */
+static bool begin_inbound(pu_stream *s) {
+  const char *id = pu_multistream_protocol(s->negotiation);
+  pu_handler *h = pu_engine_find_handler(s->conn->engine, id, strlen(id));
+  s->protocol = pu_strndup(&s->conn->mem, id, strlen(id));
+  leave_negotiation(s);
+  drop_negotiation(s);
+  pu_timer_stop(&s->timer);
+  if (h == NULL || s->protocol == NULL) {
+    pu_stream_reset(s, CODE_NEGOTIATION_FAILED);
+    return false;
+  }
+  if (ask_stream(s) != 0) {
+    pu_stream_reset(s, CODE_GATED);
+    return false;
+  }
+  if (h->fn(h->data, s) != 0 && !s->gone)
+    pu_stream_reset(s, 0);
+  return !s->gone;
+}
+
+int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code) {
+  pu_engine *e = c->engine;
+  *code = CODE_LIMIT;
+  if (c->closed || c->negotiating >= e->limits.negotiating_per_conn)
+    return PU_E_LIMIT;
+  pu_stream *s = new_stream(c, false);
+  if (s == NULL)
+    return PU_E_NOMEM;
+  if (pu_timer_after(&s->timer, e->limits.negotiate_ms * 1000ull) != 0) {
+    detach(s);
+    return PU_E_NOMEM;
+  }
+  s->ys = ys;
+  s->counted = true;
+  c->negotiating++;
+  pu_yamux_stream_set_user(ys, s);
+  /* The header waits for the dialler's, which saves a frame; a dialler may wait for ours, but not a
+   * dialler of which we have not heard (wire 5). */
+  pu_multistream_listen(s->negotiation, match_handler, s);
+  return 0;
+}
+
+/* ---- yamux's events ---- */
+
+static int mux_output(void *user, pu_span *frame) {
+  pu_conn *c = user;
+  return pu_channel_send(&c->channel, frame, c->borrowing);
+}
+
+static int mux_on_stream(void *user, pu_yamux_stream *ys, uint32_t *code) {
+  return pu_stream_accept(user, ys, code);
+}
+
+static void mux_on_acked(void *stream_user) {
+  const pu_stream *s = stream_user;
+  if (s != NULL)
+    pu_streams_acked(s->conn);
+}
+
+/* negotiate feeds the negotiation; returns the bytes that were its, or an error after which the stream
+ * is gone. */
+static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
+  size_t used = 0;
+  while (s->negotiation != NULL) {
+    ssize_t n = pu_multistream_read(s->negotiation, data + used, len - used);
+    if (n < 0) {
+      give_up(s, (int)n, CODE_NEGOTIATION_FAILED);
+      return n;
+    }
+    used += (size_t)n;
+    int status = say_tokens(s);
+    if (s->gone)
+      return PU_E_CLOSED;
+    if (pu_multistream_state_of(s->negotiation) == PU_MS_DONE) {
+      if (s->outbound) {
+        const bool waiting = s->op != NULL;
+        if (waiting && !pu_open_negotiated(s, pu_multistream_protocol(s->negotiation)))
+          return PU_E_NOMEM;
+        drop_negotiation(s);
+        pu_timer_stop(&s->timer);
+        if (waiting)
+          pu_open_ready(s);
+      } else if (!begin_inbound(s)) {
+        return PU_E_CLOSED;
+      }
+      return s->gone ? PU_E_CLOSED : (ssize_t)used;
+    }
+    if (status != 0) {
+      give_up(s, status, CODE_NEGOTIATION_FAILED);
+      return status;
+    }
+    if (used == len || s->say_later)
+      break; /* all read, or the peer reads no answers: the deadline counts */
+  }
+  return (ssize_t)used;
+}
+
+static size_t mux_on_data(void *stream_user, pu_span data) {
+  pu_stream *s = stream_user;
+  const size_t total = data.len;
+  if (s == NULL)
+    return total;
+  s->busy++;
+  if (s->negotiation != NULL && !s->tokens_due) {
+    ssize_t used = negotiate(s, data.data, data.len);
+    if (used < 0) {
+      if (--s->busy == 0)
+        free_stream(s);
+      return total;
+    }
+    pu_span_drop(&data, (size_t)used);
+  }
+  size_t taken = 0;
+  const pu_stream_events *events = s->events;
+  if (s->gone)
+    taken = data.len;
+  else if (data.len > 0 && s->op == NULL && events != NULL && events->on_data != NULL)
+    taken = events->on_data(s->user, s, data.data, data.len, data.head, data.tail);
+  PU_ASSERT(taken <= data.len);
+  if (--s->busy == 0 && s->gone) {
+    free_stream(s);
+    return total;
+  }
+  return s->gone ? total : total - data.len + taken;
+}
+
+static void mux_on_eof(void *stream_user) {
+  pu_stream *s = stream_user;
+  if (s == NULL)
+    return;
+  if (s->negotiation != NULL && (s->op != NULL || !s->outbound)) {
+    give_up(s, PU_E_EOF, CODE_NEGOTIATION_FAILED);
+    return;
+  }
+  s->eof = true;
+  s->busy++;
+  if (s->events != NULL && s->events->on_eof != NULL)
+    s->events->on_eof(s->user, s);
+  if (--s->busy == 0 && s->gone)
+    free_stream(s);
+}
+
+static void mux_on_writable(void *stream_user) {
+  pu_stream *s = stream_user;
+  if (s == NULL || s->op != NULL)
+    return;
+  s->busy++;
+  if (s->events != NULL && s->events->on_writable != NULL)
+    s->events->on_writable(s->user, s);
+  if (--s->busy == 0 && s->gone)
+    free_stream(s);
+}
+
+static void mux_on_reset(void *stream_user, int status, uint32_t code) {
+  pu_stream *s = stream_user;
+  if (s == NULL)
+    return;
+  fail_stream(s, status == PU_E_RESET || status == PU_E_NOMEM ? status : PU_E_GONE, code);
+}
+
+const pu_yamux_callbacks pu_stream_yamux_callbacks = {
+    .output = mux_output,
+    .on_stream = mux_on_stream,
+    .on_acked = mux_on_acked,
+    .on_data = mux_on_data,
+    .on_eof = mux_on_eof,
+    .on_writable = mux_on_writable,
+    .on_reset = mux_on_reset,
+};
+
+/* on_timer: a negotiation took too long, or a lazy stream whose opener writes nothing says its tokens. */
+static void on_timer(void *data) {
+  pu_stream *s = data;
+  pu_conn *c = s->conn;
+  pu_conn_enter(c);
+  if (s->tokens_due) {
+    int status = say_tokens(s);
+    if (!s->gone && status == 0)
+      status = pu_timer_after(&s->timer, c->engine->limits.negotiate_ms * 1000ull);
+    if (!s->gone && status != 0)
+      give_up(s, status, CODE_NEGOTIATION_FAILED);
+  } else if (s->negotiation != NULL) {
+    give_up(s, PU_E_TIMEOUT, CODE_NEGOTIATION_FAILED);
+  }
+  pu_conn_leave(c);
+}
+
+void pu_streams_end(pu_conn *c) {
+  pu_opens_end(c);
+  if (c->yamux != NULL)
+    pu_yamux_fail(c->yamux, PU_E_GONE);
+  while (!pu_list_empty(&c->streams)) /* yamux told all of its own; none is left */
+    fail_stream(PU_CONTAINER_OF(c->streams.next, pu_stream, link), PU_E_GONE, 0);
+}
+
+size_t pu_streams_recheck(pu_conn *c) {
+  size_t ended = 0;
+  for (bool again = true; again && !c->closed;) {
+    again = false;
+    PU_LIST_EACH(&c->streams, node, tmp) {
+      pu_stream *s = PU_CONTAINER_OF(node, pu_stream, link);
+      if (s->outbound || s->protocol == NULL || ask_stream(s) == 0)
+        continue;
+      pu_conn_enter(c);
+      give_up(s, PU_E_DENIED, CODE_GATED);
+      pu_conn_leave(c);
+      ended++;
+      again = true; /* others may have ended with it: begin anew */
+      break;
+    }
+  }
+  return ended;
+}
+
+/* ---- outbound: what opening needs of a stream (open.c) ---- */
+
+pu_stream *pu_stream_begin(pu_conn *c, pu_open *op, const char *const *offers, size_t count,
+                           bool lazy, int *status) {
+  pu_stream *s = new_stream(c, true);
+  if (s == NULL) {
+    *status = PU_E_NOMEM;
+    return NULL;
+  }
+  s->op = op;
+  *status = pu_yamux_open(c->yamux, s, &s->ys);
+  if (*status == 0 && lazy) {
+    s->protocol = pu_strndup(&c->mem, offers[0], strlen(offers[0]));
+    if (s->protocol == NULL) {
+      pu_yamux_stream_reset(s->ys, 0);
+      *status = PU_E_NOMEM;
+    }
+  }
+  if (*status != 0) {
+    detach(s);
+    return NULL;
+  }
+  if (lazy) /* the opener's names go with it, the negotiation may outlive it */
+    offers = (const char *const *)&s->protocol;
+  pu_multistream_dial(s->negotiation, offers, count, lazy);
+  s->tokens_due = lazy;
+  return s;
+}
+
+int pu_stream_say(pu_stream *s) {
+  return say_tokens(s);
+}
+
+bool pu_stream_lazily_open(pu_stream *s) {
+  s->op = NULL;
+  /* If the opener does not write before the loop's next turn the tokens go alone. */
+  return pu_timer_after(&s->timer, 0) == 0;
+}

@@ -1,0 +1,44 @@
+/* Streams from inside: their negotiation and what the application sees of them. */
+#ifndef PU_SWARM_STREAM_H
+#define PU_SWARM_STREAM_H
+
+#include "swarm/conn.h"
+
+#define PU_STREAM_OFFERS_MAX 8 /* protocols offered for one stream */
+
+typedef struct pu_open pu_open;
+
+struct pu_stream {
+  pu_list link;  /* conn->streams */
+  pu_conn *conn;
+  pu_yamux_stream *ys;
+  pu_multistream *negotiation; /* until the answers are in; a lazy one is usable before */
+  const pu_stream_events *events;
+  void *user;
+  char *protocol;
+  pu_open *op;   /* outbound: who waits for the negotiation */
+  pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens */
+  bool outbound, counted /* in conn->negotiating */;
+  bool tokens_due; /* lazy: header and offer go with the first bytes */
+  bool say_later;  /* tokens wait for the connection to take more */
+  bool eof;
+  unsigned busy; /* callbacks inside: freed at none */
+  bool gone;
+};
+
+/* stream.c for open.c. pu_stream_begin opens at yamux and prepares the negotiation; |offers| live until
+ * it is over (a lazy one keeps its own copy). PU_E_NO_STREAMS: later. */
+pu_stream *pu_stream_begin(pu_conn *c, pu_open *op, const char *const *offers, size_t count,
+                           bool lazy, int *status);
+/* pu_stream_say sends what the negotiation has to say. */
+PU_MUST_CHECK int pu_stream_say(pu_stream *s);
+/* pu_stream_lazily_open gives the stream to its opener before the peer answered. */
+PU_MUST_CHECK bool pu_stream_lazily_open(pu_stream *s);
+
+/* open.c for stream.c: the stream of |op| is gone; is agreed on (false: no memory, it was reset); may be
+ * used. */
+void pu_open_failed(pu_open *op, int status, uint32_t code);
+bool pu_open_negotiated(pu_stream *s, const char *protocol);
+void pu_open_ready(pu_stream *s);
+
+#endif
