@@ -46,8 +46,8 @@ end)
 
 describe("check", function()
   it("passes attributes and finds every fault", function()
-    local good, faults = keys.check(("%s  verified=sha256:00112233  group=1  # x\nbad\n%s expires=x\n")
-      :format(A, B))
+    local text = "%s  verified=sha256:00112233  group=1  # x\nbad\n%s expires=x\n"
+    local good, faults = keys.check(text:format(A, B))
     assert.equal(2, good)
     assert.equal(2, #faults)
     assert.equal(2, faults[1].line)

@@ -110,7 +110,8 @@ describe("log", function()
     l:debug("hidden")
     l:warn("a b", "peer", "x", "none", nil, "why", 'say "no"\n')
     assert.equal(1, #lines)
-    assert.matches('^time=19[67]%d%-.* level=WARN msg="a b" peer=x why="say \\"no\\"\\n"\n$', lines[1])
+    assert.matches('^time=19[67]%d%-.* level=WARN msg="a b" peer=x why="say \\"no\\"\\n"\n$',
+      lines[1])
   end)
 end)
 
@@ -124,7 +125,9 @@ describe("net", function()
       assert.is_true(net.is_global_ipv4(ip), ip)
     end
     assert.is_true(net.is_global_ipv6("2001:db8::1"))
-    for _, ip in ipairs { "::1", "fe80::1", "fd00::1" } do assert.is_false(net.is_global_ipv6(ip)) end
+    for _, ip in ipairs { "::1", "fe80::1", "fd00::1" } do
+      assert.is_false(net.is_global_ipv6(ip))
+    end
   end)
 
   it("grades", function()

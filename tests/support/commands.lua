@@ -1,4 +1,4 @@
---- Runs commands in a spec without a process: a context with its own outputs, clock, home and input.
+--- Runs commands in a spec without a process: a context with its own outputs, clock, home, input.
 local context = require "peerup.cli.context"
 local fs = require "peerup.fs"
 local main = require "peerup.cli.main"

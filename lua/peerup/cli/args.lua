@@ -88,7 +88,10 @@ end
 local function normalise(command, words)
   local by_name, booleans, known = {}, {}, {}
   for _, option in ipairs(M.options(command)) do
-    for _, name in ipairs { option[1], option.short, option.alias } do
+    local names = { option[1] }
+    names[#names + 1] = option.short
+    names[#names + 1] = option.alias
+    for _, name in ipairs(names) do
       by_name[name] = option
       known[#known + 1] = name
       if option.type == "flag" then booleans[name] = true end

@@ -144,7 +144,7 @@ local function fail(ctx, command, problem)
     if command.bad_usage == 2 then
       ctx.err:line(text)
       ctx.err:line((usage:get_help():gsub("\n+$", "")))
-      return 2
+      return problem.exit or 2
     end
     ctx.err:line("Error: %s", text)
     ctx.err:line(usage:get_usage())

@@ -50,7 +50,8 @@ describe("flags", function()
       assert.equal("usage", p.code)
       return tostring(p)
     end
-    assert.equal("flag provided but not defined: -jsn (did you mean --json?)", problem("t", "--jsn"))
+    assert.equal("flag provided but not defined: -jsn (did you mean --json?)",
+      problem("t", "--jsn"))
     assert.equal("flag needs an argument: -name", problem("t", "--name"))
     assert.matches('invalid value "x" for flag %-c: must be an integer', problem("t", "-c", "x"))
     assert.matches('invalid boolean value "maybe" for %-json', problem("t", "--json=maybe"))

@@ -51,7 +51,8 @@ describe("relays", function()
       edit.remove_relay('relay:\n  addresses: ["/a", "/b"]\n', "/a"))
     assert.equal("relay:\n  addresses: [] # keep\n  x: 1\n",
       edit.remove_relay("relay:\n  addresses: # keep\n    - /a\n  x: 1\n", "/a"))
-    assert.equal("not_found", select(2, edit.remove_relay("relay:\n  addresses: [/a]\n", "/z")).code)
+    local _, problem = edit.remove_relay("relay:\n  addresses: [/a]\n", "/z")
+    assert.equal("not_found", problem.code)
   end)
 end)
 

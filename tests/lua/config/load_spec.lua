@@ -97,8 +97,8 @@ describe("validate", function()
         return text:sub(1, at - 1) .. b .. text:sub(stop + 1)
       end)
     end
-    assert.matches("relay.addresses%[1%]: .*must end in /p2p/", replaced("/p2p/" .. support.PEERS[3],
-      ""))
+    assert.matches("relay.addresses%[1%]: .*must end in /p2p/",
+      replaced("/p2p/" .. support.PEERS[3], ""))
     assert.matches("reservation_interval: must be more than zero", replaced('"2m"', '"0s"'))
     assert.matches("names.home: ", replaced("names: {}", "names: {home: nonsense}"))
     assert.matches("line %d+: services.SSH: invalid service name", replaced("names: {}",
@@ -110,7 +110,8 @@ describe("validate", function()
     assert.matches("allowed_peers%[1%]", replaced("names: {}", "names: {}\nservices:\n  ssh:\n"
       .. '    local_address: "a:1"\n    allowed_peers: [bad]\n'))
     assert.matches("key_file: is required", replaced('key_file: "identity.key"', ""))
-    assert.matches("listen_addresses%[1%]: .*no address", replaced("/ip4/0.0.0.0/tcp/0", "nonsense"))
+    assert.matches("listen_addresses%[1%]: .*no address",
+      replaced("/ip4/0.0.0.0/tcp/0", "nonsense"))
     assert.matches("authorized_keys_file: is required", replaced(
       'authorized_keys_file: "authorized_keys"', ""))
   end)
