@@ -96,7 +96,7 @@ struct pu_engine {
   void (*closed_cb)(void *data);
   void *closed_data;
   /* parts above, by their own files */
-  pu_module *identify, *ping, *relay_client, *relay_server;
+  pu_module *identify, *ping, *relay_client, *relay_server, *proxy;
   pu_list proxies;
 };
 

@@ -1,0 +1,431 @@
+/* One carried connection: a local TCP socket and a stream, bytes both ways, half-close both ways, and
+ * back-pressure by not reading (wire 18.2).
+ *
+ *   local -> peer: what the socket has is read into the engine's scratch in pieces with room around, and
+ *                  goes out from there, sealed in place, in one system call; no more is read than the
+ *                  peer's window takes.
+ *   peer -> local: what the stream offers is written from where it lies; what the socket does not take
+ *                  stays with the stream, which holds the peer back.
+ *
+ * Nothing is allocated while a connection idles. */
+#include "multiaddr/multiaddr.h"
+#include "platform/assert.h"
+#include "proxy/proxy_priv.h"
+#include <stdio.h>
+#include <string.h>
+
+#define PIECES 4u           /* records of one read */
+#define READS_PER_EVENT 2u  /* other connections get their turn after so many */
+
+struct pu_link {
+  pu_list node; /* proxy->links */
+  pu_proxy *proxy;
+  pu_tcp *tcp;
+  pu_stream *stream;
+  pu_op *op;           /* opening the stream */
+  pu_resolve *resolve; /* of the target */
+  pu_timer timer;      /* deadline of the local connect; pause between retries */
+  unsigned want;
+  uint64_t began_us, bytes_in, bytes_out;
+  pu_peer_id peer;
+  uint8_t retries, next_addr, addr_count;
+  bool connected; /* the local socket stands */
+  bool local_eof, peer_eof;
+  bool told, ended;
+  unsigned busy;
+  pu_sockaddr addrs[2]; /* of the target: the first of each family */
+};
+
+/* ---- life ---- */
+
+static void want(pu_link *l, unsigned flags) {
+  if (l->want == flags || l->tcp == NULL)
+    return;
+  l->want = flags;
+  pu_tcp_want(l->tcp, flags);
+}
+
+static void release(pu_link *l) {
+  if (l->busy == 0 && l->ended && l->op == NULL)
+    pu_free(l);
+}
+
+static void tell(pu_link *l, bool opened, int status, const char *detail) {
+  const pu_proxy_event event = {.opened = opened,
+                                .peer = &l->peer,
+                                .status = status,
+                                .detail = detail,
+                                .bytes_in = l->bytes_in,
+                                .bytes_out = l->bytes_out,
+                                .duration_us = pu_now_us(l->proxy->engine->platform) - l->began_us};
+  pu_proxy_tell(l->proxy, &event);
+}
+
+static void count_open(pu_link *l) {
+  if (l->told)
+    return;
+  l->told = true;
+  tell(l, true, 0, "");
+}
+
+/* end ends the connection: gracefully with status 0, else with resets to whoever is still there. */
+static void end(pu_link *l, int status, const char *detail) {
+  pu_proxy *p = l->proxy;
+  if (l->ended)
+    return;
+  l->ended = true;
+  l->busy++;
+  p->busy++;
+  pu_timer_stop(&l->timer);
+  pu_resolve_cancel(l->resolve);
+  if (l->op != NULL)
+    pu_op_cancel(l->op); /* its callback finds the link ended and frees it */
+  if (l->stream != NULL) {
+    pu_stream *s = l->stream;
+    l->stream = NULL;
+    if (status == 0)
+      pu_stream_close(s);
+    else
+      pu_stream_reset(s, 0);
+  }
+  pu_tcp_close(l->tcp, status != 0);
+  l->tcp = NULL;
+  pu_list_remove(&l->node);
+  if (l->told)
+    p->stats.active--;
+  PU_LOG(&p->engine->log, status == 0 ? PU_LOG_DEBUG : PU_LOG_INFO, "proxy", "%s: %s%s%s", p->protocol,
+         status == 0 ? "connection ended" : pu_error_sentence(status), detail[0] != '\0' ? ": " : "",
+         detail);
+  tell(l, false, status, detail);
+  l->busy--;
+  release(l);
+  p->busy--;
+  pu_proxy_release(p);
+}
+
+void pu_links_end(pu_proxy *p) {
+  while (!pu_list_empty(&p->links))
+    end(PU_CONTAINER_OF(p->links.next, pu_link, node), PU_E_CLOSED, "the proxy was closed");
+}
+
+static void end_if_done(pu_link *l) {
+  if (l->local_eof && l->peer_eof)
+    end(l, 0, "");
+}
+
+/* ---- local -> peer ---- */
+
+static void on_local_eof(pu_link *l) {
+  l->local_eof = true;
+  want(l, l->want & ~(unsigned)PU_WANT_READ);
+  (void)pu_stream_close_write(l->stream);
+  end_if_done(l);
+}
+
+/* carry_out reads once and sends; returns whether more may be waiting. */
+static bool carry_out(pu_link *l) {
+  pu_engine *e = l->proxy->engine;
+  pu_iov iov[PIECES];
+  const size_t chunk = pu_stream_chunk(l->stream);
+  size_t space = pu_stream_space(l->stream), n = 0, room = 0;
+  if (space == 0) { /* on_writable asks again */
+    want(l, l->want & ~(unsigned)PU_WANT_READ);
+    return false;
+  }
+  for (uint8_t *at = e->scratch; n < PIECES && space > 0; n++) {
+    const size_t len = space < chunk ? space : chunk;
+    iov[n] = (pu_iov){at + PU_STREAM_HEAD, len};
+    at += PU_STREAM_HEAD + len + PU_STREAM_TAIL;
+    room += len;
+    space -= len;
+  }
+  ssize_t got = pu_tcp_readv(l->tcp, iov, n);
+  if (got == PU_E_AGAIN) {
+    want(l, l->want | PU_WANT_READ);
+    return false;
+  }
+  if (got == 0) {
+    on_local_eof(l);
+    return false;
+  }
+  if (got < 0) {
+    end(l, (int)got, "the local side broke off");
+    return false;
+  }
+  pu_stream *s = l->stream;
+  size_t left = (size_t)got;
+  pu_stream_cork(s);
+  for (size_t i = 0; left > 0 && l->stream != NULL; i++) {
+    const size_t len = left < iov[i].len ? left : iov[i].len;
+    ssize_t taken = pu_stream_write_room(s, iov[i].base, len, PU_STREAM_HEAD, PU_STREAM_TAIL);
+    if (taken < 0 || (l->stream != NULL && (size_t)taken != len)) {
+      if (!l->ended)
+        end(l, taken < 0 ? (int)taken : PU_E_IO, "the stream takes no more");
+      break;
+    }
+    left -= len;
+    l->bytes_out += len;
+    l->proxy->stats.bytes_out += len;
+  }
+  pu_stream_uncork(s);
+  return !l->ended && (size_t)got == room;
+}
+
+static void carry_out_all(pu_link *l) {
+  unsigned rounds = 0;
+  l->busy++;
+  while (l->stream != NULL && !l->local_eof && rounds < READS_PER_EVENT && carry_out(l))
+    rounds++;
+  if (rounds == READS_PER_EVENT && !l->ended && !l->local_eof)
+    want(l, l->want | PU_WANT_READ);
+  l->busy--;
+  release(l);
+}
+
+static void on_local_readable(void *data) {
+  carry_out_all(data);
+}
+
+/* ---- peer -> local ---- */
+
+static size_t on_peer_data(void *user, pu_stream *s, uint8_t *data, size_t len, size_t head,
+                           size_t tail) {
+  pu_link *l = user;
+  (void)s;
+  (void)head;
+  (void)tail;
+  if (!l->connected)
+    return 0;
+  const pu_iov iov = {data, len};
+  ssize_t taken = pu_tcp_writev(l->tcp, &iov, 1);
+  if (taken == PU_E_AGAIN)
+    taken = 0;
+  if (taken < 0) {
+    end(l, (int)taken, "the local side broke off");
+    return len;
+  }
+  if ((size_t)taken < len)
+    want(l, l->want | PU_WANT_WRITE);
+  l->bytes_in += (uint64_t)taken;
+  l->proxy->stats.bytes_in += (uint64_t)taken;
+  return (size_t)taken;
+}
+
+static void on_local_writable(void *data) {
+  pu_link *l = data;
+  want(l, l->want & ~(unsigned)PU_WANT_WRITE);
+  if (l->stream != NULL)
+    pu_stream_resume(l->stream);
+}
+
+static void on_peer_eof(void *user, pu_stream *s) {
+  pu_link *l = user;
+  (void)s;
+  l->peer_eof = true;
+  if (l->connected)
+    (void)pu_tcp_shutdown(l->tcp);
+  end_if_done(l);
+}
+
+static void on_peer_writable(void *user, pu_stream *s) {
+  pu_link *l = user;
+  (void)s;
+  if (l->connected && !l->local_eof)
+    carry_out_all(l);
+}
+
+static void on_peer_end(void *user, pu_stream *s, int status, uint32_t code) {
+  pu_link *l = user;
+  char detail[96];
+  (void)s;
+  l->stream = NULL;
+  if (status == PU_E_RESET && code == 0x1008)
+    (void)snprintf(detail, sizeof detail, "the peer's policy does not allow us this service");
+  else if (status == PU_E_RESET)
+    (void)snprintf(detail, sizeof detail, "the peer broke off (code 0x%x)", code);
+  else if (status == PU_E_UNSUPPORTED)
+    (void)snprintf(detail, sizeof detail, "the peer does not offer this service");
+  else
+    (void)snprintf(detail, sizeof detail, "the connection to the peer ended");
+  end(l, status, detail);
+}
+
+static const pu_stream_events stream_events = {on_peer_data, on_peer_eof, on_peer_writable,
+                                               on_peer_end};
+
+/* ---- beginning: a local connection that goes to the peer ---- */
+
+static const pu_tcp_events accepted_events = {NULL, on_local_readable, on_local_writable};
+
+static void open_stream(pu_link *l);
+
+static bool worth_retrying(int status) {
+  return status == PU_E_TIMEOUT || status == PU_E_UNREACHABLE || status == PU_E_GONE ||
+         status == PU_E_REFUSED || status == PU_E_EOF || status == PU_E_NO_RESERVATION ||
+         status == PU_E_IO;
+}
+
+static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
+  pu_link *l = data;
+  l->op = NULL;
+  if (l->ended) {
+    if (s != NULL)
+      pu_stream_reset(s, 0);
+    release(l);
+    return;
+  }
+  if (status != 0) {
+    if (worth_retrying(status) && l->retries < PU_PROXY_RETRIES &&
+        pu_timer_after(&l->timer, 1000000ull << l->retries) == 0) {
+      l->retries++;
+      return;
+    }
+    char detail[256];
+    (void)snprintf(detail, sizeof detail, "%s", err->detail);
+    end(l, status, detail);
+    return;
+  }
+  l->stream = s;
+  l->connected = true;
+  pu_stream_set_events(s, &stream_events, l);
+  count_open(l);
+  if (!l->ended)
+    carry_out_all(l);
+}
+
+static void open_stream(pu_link *l) {
+  pu_proxy *p = l->proxy;
+  const char *const protocols[] = {p->protocol};
+  int status =
+      pu_engine_open_stream(p->engine, &p->peer, protocols, 1, PU_OPEN_LAZY | PU_OPEN_LIMITED,
+                            PU_PROXY_OPEN_MS, on_open, l, &l->op);
+  if (status != 0)
+    end(l, status, "cannot open a stream");
+}
+
+static void on_retry(void *data) {
+  open_stream(data);
+}
+
+static pu_link *new_link(pu_proxy *p, void (*on_timer)(void *)) {
+  pu_link *l = pu_zalloc(&p->engine->mem, sizeof *l);
+  if (l == NULL)
+    return NULL;
+  l->proxy = p;
+  l->began_us = pu_now_us(p->engine->platform);
+  pu_timer_init(&l->timer, p->engine->platform, on_timer, l);
+  pu_list_push(&p->links, &l->node);
+  return l;
+}
+
+void pu_link_accept(pu_proxy *p, pu_tcp *tcp) {
+  pu_link *l = p->stats.active < PU_PROXY_LINKS_MAX ? new_link(p, on_retry) : NULL;
+  if (l == NULL) {
+    const pu_proxy_event event = {
+        .peer = &p->peer, .status = PU_E_LIMIT, .detail = "too many connections at once"};
+    pu_tcp_close(tcp, true);
+    pu_proxy_tell(p, &event);
+    return;
+  }
+  l->tcp = tcp;
+  l->peer = p->peer;
+  pu_tcp_set_events(tcp, &accepted_events, l);
+  open_stream(l);
+}
+
+/* ---- beginning: a stream that goes to the local service ---- */
+
+static void connect_next(pu_link *l, int last_status);
+
+static void on_connect(void *data, int status) {
+  pu_link *l = data;
+  if (status != 0) {
+    pu_tcp_close(l->tcp, true);
+    l->tcp = NULL;
+    connect_next(l, status);
+    return;
+  }
+  pu_timer_stop(&l->timer);
+  l->connected = true;
+  l->busy++;
+  count_open(l);
+  if (!l->ended) {
+    want(l, PU_WANT_READ);
+    if (l->peer_eof)
+      (void)pu_tcp_shutdown(l->tcp);
+    pu_stream_resume(l->stream);
+  }
+  l->busy--;
+  release(l);
+}
+
+static const pu_tcp_events connected_events = {on_connect, on_local_readable, on_local_writable};
+
+static void refuse(pu_link *l, int status) {
+  char detail[384];
+  (void)snprintf(detail, sizeof detail, "cannot connect to the local service %s: %s",
+                 l->proxy->address, pu_error_sentence(status));
+  end(l, status, detail);
+}
+
+static void connect_next(pu_link *l, int last_status) {
+  int status = last_status;
+  while (l->next_addr < l->addr_count) {
+    l->want = 0;
+    status = pu_tcp_connect(l->proxy->engine->platform, NULL, &l->addrs[l->next_addr++],
+                            &connected_events, l, &l->tcp);
+    if (status == 0)
+      return;
+  }
+  refuse(l, status);
+}
+
+static void on_resolved(void *data, int status, const pu_sockaddr *addrs, size_t count) {
+  pu_link *l = data;
+  l->resolve = NULL;
+  for (size_t i = 0; i < count && l->addr_count < PU_COUNT(l->addrs); i++)
+    if (l->addr_count == 0 || l->addrs[0].family != addrs[i].family)
+      l->addrs[l->addr_count++] = addrs[i];
+  connect_next(l, status != 0 ? status : PU_E_NOT_FOUND);
+}
+
+static void on_connect_limit(void *data) {
+  refuse(data, PU_E_TIMEOUT);
+}
+
+/* find_target fills the addresses of literals and of localhost, which need no look-up. */
+static bool find_target(pu_link *l) {
+  static const char *const loopback[] = {"127.0.0.1", "::1"};
+  const pu_proxy *p = l->proxy;
+  if (pu_sockaddr_parse_ip(p->host, &l->addrs[0])) {
+    l->addrs[0].port = p->port;
+    l->addr_count = 1;
+  } else if (strcmp(p->host, "localhost") == 0) {
+    for (size_t i = 0; i < PU_COUNT(loopback); i++)
+      if (pu_sockaddr_parse_ip(loopback[i], &l->addrs[l->addr_count]))
+        l->addrs[l->addr_count++].port = p->port;
+  }
+  return l->addr_count > 0;
+}
+
+int pu_link_serve(pu_proxy *p, pu_stream *s) {
+  pu_link *l = p->stats.active < PU_PROXY_LINKS_MAX ? new_link(p, on_connect_limit) : NULL;
+  if (l == NULL)
+    return PU_E_LIMIT;
+  l->stream = s;
+  l->peer = *pu_conn_peer(pu_stream_conn(s));
+  pu_stream_set_events(s, &stream_events, l);
+  int status = pu_timer_after(&l->timer, PU_PROXY_CONNECT_US);
+  if (status != 0) {
+    end(l, status, "no memory for a timer");
+    return 0;
+  }
+  if (find_target(l)) {
+    connect_next(l, PU_E_NOT_FOUND);
+    return 0;
+  }
+  status = pu_resolve_start(p->engine->platform, p->host, p->port, 0, on_resolved, l, &l->resolve);
+  if (status != 0)
+    refuse(l, status);
+  return 0;
+}
