@@ -7,6 +7,7 @@ local fs = require "peerup.fs"
 local M = {}
 
 M.MAX_LINE_BYTES = 65536
+M.MAX_TRIES = 5 -- to change a file that others change too
 local WRITE_ORDER = { "expires", "verified" }
 
 --- White space as Unicode sees it, for trimming and splitting.
@@ -305,18 +306,22 @@ function M.read_file(path)
   return nil, problem
 end
 
---- Changes a file: fn takes its text and returns the new one.
+--- Changes a file: fn takes its text and returns the new one. When somebody else has written in the
+--- meantime it starts again, so that no peer of theirs is lost.
 ---@param path string
 ---@param fn fun(text: string): string?, peerup.err?
 ---@return true?, peerup.err?
 function M.update_file(path, fn)
-  local text, problem = M.read_file(path)
-  if not text then return nil, problem end
-  local changed
-  changed, problem = fn(text)
-  if not changed then return nil, problem end
-  if changed == text and fs.exists(path) then return true end
-  return fs.write(path, changed)
+  for _ = 1, M.MAX_TRIES do
+    local text, problem = M.read_file(path)
+    if not text then return nil, problem end
+    local changed
+    changed, problem = fn(text)
+    if not changed then return nil, problem end
+    if changed == text and fs.exists(path) then return true end
+    if M.read_file(path) == text then return fs.write(path, changed) end
+  end
+  return nil, err.say("again", path .. " is being changed by somebody else; try again")
 end
 
 return M

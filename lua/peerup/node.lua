@@ -24,6 +24,7 @@ local PING_TIMEOUT_S = 15
 ---@field config table
 ---@field log peerup.log
 ---@field peer_id string
+---@field serving boolean  a daemon, not a command of a moment
 local Node = {}
 Node.__index = Node
 
@@ -97,6 +98,7 @@ function M.open(options)
   local self = setmetatable({
     config = config, log = options.log, identity = options.identity,
     peer_id = options.identity.peer_id, relays = relay_list, listeners = {}, exposed = {},
+    serving = options.serving or false,
     started = uv.now(), names = config.names,
   }, Node)
   self.rules = policy.rules { gating = gating, authorized = authorized }

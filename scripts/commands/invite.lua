@@ -1,40 +1,39 @@
---- Opens an invite: prints a code, waits for the machine that joins with it, and keeps it.
+--- Opens an invite: prints a code, waits for the machine that joins with it, and keeps it. A running
+-- daemon serves the joiner, for two programs with one peer ID would take each other's circuits;
+-- without one the command has a host of its own.
 local err = require "peerup.err"
 local handshake = require "peerup.invite.handshake"
-local identity = require "peerup.identity"
-local known = require "peerup.invite.known"
-local node = require "peerup.node"
-local session = require "peerup.invite.session"
+local offers = require "peerup.invite.offer"
 local task = require "peerup.task"
 local values = require "peerup.config.values"
 
-local MAX_TTL_S = 24 * 3600
+local POLL_S = 0.3
 
 --- Prints the code for a person, or alone for a script.
-local function show_code(ctx, args, inviter, ttl)
+local function show_code(ctx, args, code, ttl)
   if args.non_interactive then
-    ctx.out:line(inviter.code)
+    ctx.out:line(code)
     return
   end
   local out = ctx.out
   out:line("=== Invite Code (expires in %s) ===", values.format_duration(ttl))
   out:line()
-  out:paint("green", inviter.code)
+  out:paint("green", "%s", code)
   out:line()
-  local qr = require("peerup.core").qr(inviter.code)
+  local qr = require("peerup.core").qr(code)
   if qr then out:write(qr) end
   out:line("On the other machine, run:")
-  out:line("  peerup join %s", inviter.code)
+  out:line("  peerup join %s", code)
   out:line()
   out:line("Waiting for peer to join...")
 end
 
 --- Says what a relay that cannot let strangers in means for the joiner.
-local function tell_relay(say, inviter)
-  if inviter.relay_admits then return end
-  say("Note: this relay lets in only peers it knows (%s).", inviter.relay_why or "no answer")
-  say("If the joiner is refused, run this at the relay with the ID the joiner shows:")
-  say("  peerup relay authorize <peer ID>")
+local function tell_relay(ctx, offer)
+  if offer.relay_admits then return end
+  ctx.err:line("Note: this relay lets in only peers it knows (%s).", offer.relay_why or "no answer")
+  ctx.err:line("If the joiner is refused, run this at the relay with the ID the joiner shows:")
+  ctx.err:line("  peerup relay authorize <peer ID>")
 end
 
 local ENDS = {
@@ -43,81 +42,114 @@ local ENDS = {
   wrong_codes = "Invite closed: too many wrong codes were tried. Make a new one to go on.",
 }
 
-local function report(ctx, args, inviter, outcome)
+local function report(ctx, args, offer)
   local out = args.non_interactive and ctx.err or ctx.out
-  if inviter.state ~= "joined" then
-    out:paint("yellow", ENDS[inviter.state])
-    return inviter.state == "wrong_codes" and 1 or 0
+  if offer.state ~= "joined" then
+    out:paint("yellow", "%s", ENDS[offer.state] or "Invite closed.")
+    return offer.state == "wrong_codes" and 1 or 0
   end
-  out:paint("green", 'Peer "%s" joined and authorized!', outcome.comment)
-  if outcome.name then
-    out:line("It is named %s here; try: peerup ping %s", outcome.name, outcome.name)
-  elseif outcome.name_problem then
-    out:line("No name was added: %s", tostring(outcome.name_problem))
+  out:paint("green", 'Peer "%s" joined and authorized!', offer.comment)
+  if offer.name then
+    out:line("It is named %s here; try: peerup ping %s", offer.name, offer.name)
+  elseif offer.name_problem then
+    out:line("No name was added: %s", offer.name_problem)
   end
-  if inviter.vouched then
+  if offer.vouched then
     out:line("The relay knows it too now.")
-  elseif inviter.relay_admits then
+  elseif offer.relay_admits then
     out:paint("yellow", "The relay did not keep it (%s). Run at the relay:\n  peerup relay "
-      .. "authorize %s", inviter.vouch_why or "no answer", inviter.joined_peer)
+      .. "authorize %s", offer.vouch_why or "no answer", offer.peer_id or offer.peer)
   end
   return 0
+end
+
+--- Passes on what happened since the last look.
+local function note_printer(ctx)
+  local shown = 0
+  return function(notes)
+    for i = shown + 1, #notes do ctx.err:paint("yellow", "%s", notes[i]) end
+    shown = #notes
+  end
+end
+
+--- Runs the invite in a daemon; stop is called for when the user interrupts.
+local function by_daemon(ctx, args, client, ttl)
+  local print_notes = note_printer(ctx)
+  local offer, problem = client:call("POST", "/v1/invite",
+    { name = args.name, ttl_seconds = ttl // 1000000000 })
+  if not offer then return nil, problem end
+  show_code(ctx, args, offer.code, ttl)
+  tell_relay(ctx, offer)
+  while offer.state == "open" or offer.state == "saving" do
+    task.sleep(POLL_S)
+    offer, problem = client:call(ctx.stopped and "DELETE" or "GET", "/v1/invite")
+    if not offer then return nil, problem end
+    print_notes(offer.notes)
+  end
+  return offer
+end
+
+--- Runs the invite on a host of its own.
+local function by_itself(ctx, args, config, ttl)
+  local own, problem = require("peerup.identity").load_or_create(config.identity.key_file)
+  if not own then return nil, problem end
+  local n <close>, why = require("peerup.node").open { config = config, identity = own,
+    log = ctx:logger("warn") }
+  if not n then return nil, why end
+  ctx.err:line("Connecting to the relay...")
+  local print_notes = note_printer(ctx)
+  local offer
+  local opening = task.spawn(function()
+    offer, problem = offers.open { node = n, name = args.name, ttl_s = ttl // 1000000000,
+      on_change = function(changed)
+        print_notes(changed.notes)
+        if changed.state ~= "open" then ctx:stop("finished") end
+      end }
+    if not offer then ctx:stop("failed") return end
+    show_code(ctx, args, offer.code, ttl)
+    tell_relay(ctx, offer)
+  end)
+  ctx:wait_stop()
+  opening:cancel()
+  opening:join()
+  if not offer then
+    if ctx.stopped == "signal" then return { state = "stopped" } end
+    return nil, problem
+  end
+  offer:close()
+  return offer
+end
+
+--- A client of the running daemon; nil when none runs.
+local function running_daemon(config)
+  local client = require("peerup.daemon.client").new(config.path)
+  if client and client:call("GET", "/v1/status") then return client end
 end
 
 local function run(ctx, args)
   local ttl, problem = values.parse_duration(args.ttl)
   local ttl_s = ttl and ttl // 1000000000
-  if not ttl or ttl_s < 1 or ttl_s > MAX_TTL_S then
+  if not ttl or ttl_s < 1 or ttl_s > offers.MAX_TTL_S then
     return nil, err.say("usage", ('invalid value "%s" for flag -ttl: %s'):format(args.ttl,
       problem and tostring(problem) or "it must be between 1s and 24h"))
   end
+  if #args.name > handshake.MAX_NAME then return nil, err.say("usage", "the name is too long") end
   local config
   config, problem = ctx:node_config(args)
   if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
-  if #args.name > handshake.MAX_NAME then return nil, err.say("usage", "the name is too long") end
   if config.security.authorized_keys_file == "" then
     return nil, err.say("invalid", "the config names no security.authorized_keys_file")
   end
-  local own
-  own, problem = identity.load_or_create(config.identity.key_file)
-  if not own then return nil, problem end
-  local n <close>, why = node.open { config = config, identity = own, log = ctx:logger("warn") }
-  if not n then return nil, why end
-  local say = function(...) ctx.err:line(...) end
-  local outcome
-  local finished
   ctx:catch_signals()
-  say("Connecting to the relay...")
-  local inviter
-  local opening = task.spawn(function()
-    inviter, problem = session.invite {
-      node = n, name = args.name, ttl_s = ttl_s,
-      on_joined = function(peer, name)
-        local kept
-        kept, problem = known.keep { config_path = config.path,
-          authorized_keys = config.security.authorized_keys_file, peer = peer, name = name,
-          fallback = "joined" }
-        outcome = kept
-        return kept and true, problem
-      end,
-      on_finish = function(done) finished = done ctx:stop("finished") end,
-      on_note = function(text) ctx.err:paint("yellow", text) end,
-    }
-    if not inviter then ctx:stop(problem) return end
-    show_code(ctx, args, inviter, ttl)
-    tell_relay(say, inviter)
-    if task.sleep(ttl_s) then inviter:finish("expired") end
-  end)
-  local reason = ctx:wait_stop()
-  opening:cancel()
-  if type(reason) == "table" then return nil, reason end
-  if not inviter then
-    say("Cancelled.")
-    return 0
+  local client = running_daemon(config)
+  local offer
+  if client then
+    offer, problem = by_daemon(ctx, args, client, ttl)
+  else
+    offer, problem = by_itself(ctx, args, config, ttl)
   end
-  if not finished then inviter:finish("stopped") end
-  inviter:close()
-  return report(ctx, args, inviter, outcome)
+  if not offer then return nil, problem end
+  return report(ctx, args, offer)
 end
 
 return {

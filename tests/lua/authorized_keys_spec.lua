@@ -69,4 +69,22 @@ describe("files", function()
     assert.equal("", fs.read(path))
     assert.equal("", keys.read_file(dir.path .. "/none"))
   end)
+
+  it("keep what others write at the same time", function()
+    local dir <close> = support.dir()
+    local path = dir.path .. "/authorized_keys"
+    local first = true
+    assert(keys.update_file(path, function(text)
+      if first then fs.write(path, B .. "\n") end
+      first = false
+      return keys.add(text, A)
+    end))
+    assert.equal(B .. "\n" .. A .. "\n", fs.read(path))
+    local ok, problem = keys.update_file(path, function(text)
+      fs.write(path, text .. "#\n")
+      return text .. "x"
+    end)
+    assert.is_nil(ok)
+    assert.equal("again", problem.code)
+  end)
 end)

@@ -183,6 +183,51 @@ local auth_text = rows_text(function(e)
   return e.peer_id .. (e.comment and "\t# " .. e.comment or "")
 end)
 
+-- ---- invites: an extension; `peerup invite` uses it so that a running daemon serves the joiner ----
+
+local function read_body(request)
+  local body = json.decode(request.body)
+  if type(body) ~= "table" then return nil, "invalid request body" end
+  return body
+end
+
+local function offer_data(offer)
+  return json.object("state", offer.state, "code", offer.code, "expires_at",
+    os.date("!%Y-%m-%dT%H:%M:%SZ", offer.expires), "relay_admits", offer.relay_admits,
+    "relay_why", offer.relay_why, "notes", json.array(offer.notes), "peer_id", offer.peer,
+    "comment", offer.comment, "name", offer.name, "name_problem", offer.name_problem,
+    "vouched", offer.vouched, "vouch_why", offer.vouch_why)
+end
+
+local function invite_open(state, request)
+  local offers = require "peerup.invite.offer"
+  local body, problem = read_body(request)
+  if not body then return nil, problem, 400 end
+  local ttl_s, name = math.tointeger(body.ttl_seconds), body.name or ""
+  if not ttl_s or ttl_s < 1 or ttl_s > offers.MAX_TTL_S or type(name) ~= "string" then
+    return nil, "ttl_seconds must be between 1 and 86400, and name a string", 400
+  end
+  if state.offer and state.offer.state == "open" then
+    return nil, "an invite is open already; one at a time", 409
+  end
+  local offer
+  offer, problem = offers.open { node = state.node, name = name, ttl_s = ttl_s }
+  if not offer then return nil, problem, 502 end
+  state.offer = offer
+  return offer_data(offer)
+end
+
+local function invite_show(state)
+  if not state.offer then return nil, "no invite was opened", 404 end
+  return offer_data(state.offer)
+end
+
+local function invite_close(state)
+  if not state.offer then return nil, "no invite was opened", 404 end
+  state.offer:close()
+  return offer_data(state.offer)
+end
+
 -- ---- shutdown ----
 
 local function shutdown(state)
@@ -196,6 +241,9 @@ M.routes = {
   ["GET /v1/peers"] = { run = peers, text = peers_text },
   ["GET /v1/paths"] = { run = paths, text = paths_text },
   ["GET /v1/auth"] = { run = auth, text = auth_text },
+  ["POST /v1/invite"] = { run = invite_open },
+  ["GET /v1/invite"] = { run = invite_show },
+  ["DELETE /v1/invite"] = { run = invite_close },
   ["POST /v1/shutdown"] = { run = shutdown },
 }
 

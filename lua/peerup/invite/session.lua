@@ -52,6 +52,30 @@ end
 local Inviter = {}
 Inviter.__index = Inviter
 
+--- Tells whether a relay keeps a reservation for us already.
+local function is_reserved(node, peer)
+  for _, reservation in ipairs(node.host:reservations()) do
+    if reservation.relay == peer and reservation.active then return true end
+  end
+  return false
+end
+
+--- Reserves at a relay and waits for its answer.
+---@async
+local function reserve(node, relay)
+  local ok, problem = node.host:reserve(relay.addr)
+  if not ok then return nil, problem end
+  ok, problem = node:wait_event(M.RESERVE_S, function(event)
+    if event.peer ~= relay.peer then return end
+    if event.type == "reserved" then return true end
+    if event.type == "reservation_lost" then
+      return nil, err.say(event.code or "relay_refused", event.detail or "refused")
+    end
+  end)
+  if not ok and not node.serving and node.host then node.host:unreserve(relay.peer) end
+  return ok, problem
+end
+
 --- Finds the first relay an invite code can hold and that grants us a reservation.
 ---@async
 local function reserve_first(node)
@@ -60,19 +84,10 @@ local function reserve_first(node)
     local ok, problem = code.encode { token = ("\0"):rep(code.TOKEN_BYTES[code.INVITE]),
       relay_addr = relay.addr, inviter = node.peer_id }
     if ok then
-      ok, problem = node.host:reserve(relay.addr)
-    end
-    if ok then
-      ok, problem = node:wait_event(M.RESERVE_S, function(event)
-        if event.peer ~= relay.peer then return end
-        if event.type == "reserved" then return true end
-        if event.type == "reservation_lost" then
-          return nil, err.say(event.code or "relay_refused", event.detail or "refused")
-        end
-      end)
+      if is_reserved(node, relay.peer) then return relay end
+      ok, problem = reserve(node, relay)
     end
     if ok then return relay end
-    node.host:unreserve(relay.peer)
     last = err.say(problem.code, ("cannot use relay %s (waited up to %d s): %s"):format(relay.addr,
       M.RESERVE_S, tostring(problem)))
   end
@@ -105,6 +120,9 @@ end
 ---@return peerup.inviter? inviter, peerup.err?
 function M.invite(options)
   local node = options.node
+  if node.rules.invite then
+    return nil, err.say("exists", "an invite is open already; one at a time")
+  end
   local relay, problem = reserve_first(node)
   if not relay then return nil, problem end
   local token = core.crypto.random(code.TOKEN_BYTES[code.INVITE])
@@ -134,7 +152,10 @@ function Inviter:finish(state)
   if self.node.host then
     self.node.rules.invite = nil
     self.node.host:handle(handshake.PROTOCOL, nil)
+    self.node.host:recheck() -- strangers who came for it go
   end
+  if self.relay_stream then self.relay_stream:close() end
+  self.relay_stream = nil
   self.options.on_finish(self)
 end
 
@@ -200,8 +221,6 @@ end
 
 function Inviter:close()
   self:finish("stopped")
-  if self.relay_stream then self.relay_stream:close() end
-  self.relay_stream = nil
 end
 
 -- ---- joiner ----
