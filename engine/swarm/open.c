@@ -44,10 +44,10 @@ static void complete(pu_op *op) {
     status = PU_E_NOMEM;
   }
   if (s != NULL && status == 0)
-    pu_stream_cork(s); /* what the opener writes at once goes in one packet */
+    pu_stream_hold(s); /* what the opener writes at once goes in one packet */
   o->cb(o->data, status, &op->err, status == 0 ? s : NULL);
   if (s != NULL && status == 0)
-    pu_stream_uncork(s);
+    pu_stream_unhold(s);
   free_open(o);
 }
 

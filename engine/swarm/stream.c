@@ -62,6 +62,14 @@ static void leave(pu_stream *s) {
   pu_conn_leave(c);
 }
 
+void pu_stream_hold(pu_stream *s) {
+  enter(s);
+}
+
+void pu_stream_unhold(pu_stream *s) {
+  leave(s);
+}
+
 void pu_stream_reset(pu_stream *s, uint32_t code) {
   pu_conn *c = s->conn;
   if (s->gone)
@@ -124,6 +132,15 @@ static size_t tokens(pu_stream *s, uint8_t *out, size_t cap) {
   return len;
 }
 
+/* tokens_gone notes that a lazy stream's tokens are out: from now on the answers have a deadline. */
+static void tokens_gone(pu_stream *s) {
+  if (!s->tokens_due)
+    return;
+  s->tokens_due = false;
+  /* Armed since the stream was handed over: moving a timer cannot fail. */
+  (void)pu_timer_after(&s->timer, s->conn->engine->limits.negotiate_ms * 1000ull);
+}
+
 static void set_say_later(pu_stream *s, bool later) {
   if (s->say_later == later)
     return;
@@ -132,6 +149,15 @@ static void set_say_later(pu_stream *s, bool later) {
     s->conn->say_later++;
   else
     s->conn->say_later--;
+}
+
+/* tokens_said: those of a lazy stream are on their way; from now on its answers are due. */
+static void tokens_said(pu_stream *s) {
+  if (!s->tokens_due)
+    return;
+  s->tokens_due = false;
+  /* Armed since the stream was handed out, so this takes no memory. */
+  (void)pu_timer_after(&s->timer, s->conn->engine->limits.negotiate_ms * 1000ull);
 }
 
 /* say_tokens sends what the negotiation has to say, or, while the connection takes nothing, leaves it to
@@ -144,7 +170,7 @@ static int say_tokens(pu_stream *s) {
   }
   set_say_later(s, false);
   const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
-  s->tokens_due = false;
+  tokens_said(s);
   if (len == 0)
     return 0;
   ssize_t n = pu_yamux_stream_write(
@@ -160,8 +186,16 @@ void pu_streams_say_later(pu_conn *c) {
       pu_stream *s = PU_CONTAINER_OF(node, pu_stream, link);
       if (!s->say_later)
         continue;
+      s->busy++;
       (void)say_tokens(s); /* a failed write has ended the connection */
-      progress = !c->closed && !s->say_later;
+      progress = s->gone || !s->say_later;
+      if (!s->gone && !s->say_later && s->write_later) {
+        s->write_later = false;
+        if (s->events != NULL && s->events->on_writable != NULL)
+          s->events->on_writable(s->user, s);
+      }
+      if (--s->busy == 0 && s->gone)
+        free_stream(s);
       break; /* the list may have changed */
     }
   }
@@ -170,14 +204,17 @@ void pu_streams_say_later(pu_conn *c) {
 /* write_first sends the tokens of a lazy stream together with its first data. */
 static ssize_t write_first(pu_stream *s, pu_span io) {
   uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + COMBINE_MAX + PU_SPAN_TAIL];
-  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX + io.len)
-    return 0; /* blocked: on_writable follows, the tokens stay due */
+  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX + COMBINE_MAX) { /* the connection is blocked */
+    set_say_later(s, true);
+    s->write_later = true;
+    return 0;
+  }
   if (io.len > COMBINE_MAX) {
     int status = say_tokens(s);
     return status != 0 ? status : pu_yamux_stream_write(s->ys, io);
   }
   const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
-  s->tokens_due = false;
+  tokens_said(s);
   memcpy(memory + PU_SPAN_HEAD + len, io.data, io.len);
   ssize_t n = pu_yamux_stream_write(
       s->ys, (pu_span){memory + PU_SPAN_HEAD, len + io.len, PU_SPAN_HEAD, PU_SPAN_TAIL});
@@ -208,7 +245,8 @@ ssize_t pu_stream_write(pu_stream *s, const void *data, size_t len) {
 
 ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t head, size_t tail) {
   const bool in_place = head >= PU_YAMUX_HEADER + 2 && tail >= 16 && len <= pu_stream_chunk(s);
-  return write_span(s, (pu_span){data, len, in_place ? head : 0, in_place ? tail : 0}, in_place);
+  return write_span(s, (pu_span){data, len, in_place ? head : 0, in_place ? tail : 0},
+                    in_place && s->corks > 0);
 }
 
 size_t pu_stream_space(pu_stream *s) {
@@ -225,11 +263,14 @@ size_t pu_stream_chunk(const pu_stream *s) {
 }
 
 void pu_stream_cork(pu_stream *s) {
-  s->busy++;
-  pu_conn_enter(s->conn);
+  s->corks++;
+  enter(s);
 }
 
 void pu_stream_uncork(pu_stream *s) {
+  PU_ASSERT(s->corks > 0);
+  if (--s->corks == 0) /* the connection may stay corked, the memory is the application's again */
+    pu_channel_flush(&s->conn->channel);
   leave(s);
 }
 
@@ -481,9 +522,10 @@ static void on_timer(void *data) {
   pu_conn *c = s->conn;
   pu_conn_enter(c);
   if (s->tokens_due) {
-    int status = say_tokens(s);
-    if (!s->gone && status == 0)
-      status = pu_timer_after(&s->timer, c->engine->limits.negotiate_ms * 1000ull);
+    /* When they have to wait for room they still are due, and looked at again after a while. */
+    int status = pu_timer_after(&s->timer, c->engine->limits.negotiate_ms * 1000ull);
+    if (status == 0)
+      status = say_tokens(s);
     if (!s->gone && status != 0)
       give_up(s, status, CODE_NEGOTIATION_FAILED);
   } else if (s->negotiation != NULL) {

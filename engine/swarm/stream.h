@@ -21,8 +21,10 @@ struct pu_stream {
   bool outbound, counted /* in conn->negotiating */;
   bool tokens_due; /* lazy: header and offer go with the first bytes */
   bool say_later;  /* tokens wait for the connection to take more */
+  bool write_later; /* and so does the application's first write */
   bool eof;
-  unsigned busy; /* callbacks inside: freed at none */
+  unsigned busy;  /* callbacks inside: freed at none */
+  unsigned corks; /* of the application: what it writes stays valid until the last goes */
   bool gone;
 };
 
@@ -34,6 +36,11 @@ pu_stream *pu_stream_begin(pu_conn *c, pu_open *op, const char *const *offers, s
 PU_MUST_CHECK int pu_stream_say(pu_stream *s);
 /* pu_stream_lazily_open gives the stream to its opener before the peer answered. */
 PU_MUST_CHECK bool pu_stream_lazily_open(pu_stream *s);
+
+/* pu_stream_hold and _unhold bracket a call of the application with the stream: it is not freed in
+ * between, and what is written goes out together. Unlike a cork they promise nothing about memory. */
+void pu_stream_hold(pu_stream *s);
+void pu_stream_unhold(pu_stream *s);
 
 /* open.c for stream.c: the stream of |op| is gone; is agreed on (false: no memory, it was reset); may be
  * used. */

@@ -38,7 +38,8 @@ static const char *match_muxer(void *data, const char *offer, size_t len) {
 
 static void release(pu_channel *c, bool abort) {
   c->phase = PU_CHANNEL_ENDED;
-  c->iov_count = 0;
+  c->iov_count = c->iov_bytes = 0;
+  c->borrowing = false;
   if (c->raw != NULL) {
     pu_raw *raw = c->raw;
     c->raw = NULL;
@@ -100,7 +101,8 @@ static int queue_rest(pu_channel *c, const pu_iov *iov, size_t n, size_t skip) {
 static int flush(pu_channel *c) {
   const size_t count = c->iov_count;
   size_t written = 0;
-  c->iov_count = 0;
+  c->iov_count = c->iov_bytes = 0;
+  c->borrowing = false;
   if (count == 0)
     return 0;
   if (c->tx.len == 0) {
@@ -146,6 +148,16 @@ void pu_channel_cork(pu_channel *c) {
     c->raw->ops->cork(c->raw);
 }
 
+void pu_channel_flush(pu_channel *c) {
+  if (c->raw == NULL || (c->borrowing && flush(c) != 0))
+    return;
+  if (c->cork > 0 && c->raw->ops->uncork != NULL) { /* what the raw connection has borrowed, too */
+    c->raw->ops->uncork(c->raw);
+    if (c->raw != NULL)
+      c->raw->ops->cork(c->raw);
+  }
+}
+
 void pu_channel_uncork(pu_channel *c) {
   PU_ASSERT(c->cork > 0);
   if (--c->cork > 0 || c->raw == NULL)
@@ -163,7 +175,9 @@ static int send_raw(pu_channel *c, const uint8_t *data, size_t len, bool borrowe
   }
   if (borrowed && c->cork > 0) {
     c->iovs[c->iov_count++] = (pu_iov){(void *)(uintptr_t)data, len};
-    return 0;
+    c->iov_bytes += len;
+    c->borrowing = true;
+    return c->iov_bytes < PU_CHANNEL_BATCH ? 0 : flush(c);
   }
   if (c->cork > 0 && len <= PU_CHANNEL_SMALL) {
     if (c->arena == NULL)

@@ -15,6 +15,7 @@
  * batch and control frames may still come. */
 #define PU_CHANNEL_TX_MAX (1024u * 1024)
 #define PU_CHANNEL_IOVS 48         /* records gathered before a flush */
+#define PU_CHANNEL_BATCH (256u * 1024) /* and their bytes: a batch that nobody takes must fit the queue */
 #define PU_CHANNEL_ARENA 4096u     /* copies of small records while corked */
 #define PU_CHANNEL_SMALL 512u      /* a record up to this is copied rather than flushed for */
 
@@ -65,7 +66,8 @@ typedef struct pu_channel {
   /* writing */
   pu_fifo tx;
   pu_iov iovs[PU_CHANNEL_IOVS];
-  size_t iov_count;
+  size_t iov_count, iov_bytes;
+  bool borrowing; /* some of them lie in memory of others */
   uint8_t *arena;
   size_t arena_used;
   unsigned cork;
@@ -84,6 +86,9 @@ size_t pu_channel_max_plain(const pu_channel *c);
 /* pu_channel_send seals and sends |frame|. With |borrowed| its memory stays valid until the channel is
  * uncorked; else it is written or copied at once. A negative return means that the channel ended. */
 PU_MUST_CHECK int pu_channel_send(pu_channel *c, pu_span *frame, bool borrowed);
+/* pu_channel_flush sends what is gathered of borrowed memory, whatever corks there are: its owner wants
+ * it back. */
+void pu_channel_flush(pu_channel *c);
 /* pu_channel_cork and _uncork nest; the last uncork flushes. */
 void pu_channel_cork(pu_channel *c);
 void pu_channel_uncork(pu_channel *c);
