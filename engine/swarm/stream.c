@@ -132,15 +132,6 @@ static size_t tokens(pu_stream *s, uint8_t *out, size_t cap) {
   return len;
 }
 
-/* tokens_gone notes that a lazy stream's tokens are out: from now on the answers have a deadline. */
-static void tokens_gone(pu_stream *s) {
-  if (!s->tokens_due)
-    return;
-  s->tokens_due = false;
-  /* Armed since the stream was handed over: moving a timer cannot fail. */
-  (void)pu_timer_after(&s->timer, s->conn->engine->limits.negotiate_ms * 1000ull);
-}
-
 static void set_say_later(pu_stream *s, bool later) {
   if (s->say_later == later)
     return;
