@@ -28,6 +28,7 @@ function M.open(options)
       local kept, why = known.keep { config_path = node.config.path, peer = peer, name = name,
         authorized_keys = node.config.security.authorized_keys_file, fallback = "joined" }
       if not kept then return nil, why end
+      node:reload_authorized() -- before the invite closes and strangers are sent away
       self.peer, self.comment, self.name = peer, kept.comment, kept.name
       self.name_problem = kept.name_problem and tostring(kept.name_problem)
       return true
