@@ -390,7 +390,8 @@ pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct) 
   pu_conn *best = NULL;
   PU_LIST_EACH(&e->conns, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (!c->open || (direct && c->info.relayed) || !pu_peer_id_equal(&c->peer, peer))
+    if (!c->open || c->closed || (direct && c->info.relayed) ||
+        !pu_peer_id_equal(&c->peer, peer))
       continue;
     if (best == NULL || rank(c) >= rank(best)) /* later in the list is newer */
       best = c;
@@ -405,7 +406,7 @@ pu_conn *pu_engine_best_conn(pu_engine *e, const pu_peer_id *peer) {
 pu_conn *pu_conn_find(pu_engine *e, uint64_t id) {
   PU_LIST_EACH(&e->conns, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (c->id == id && c->open)
+    if (c->id == id && c->open && !c->closed)
       return c;
   }
   return NULL;
@@ -418,7 +419,7 @@ const pu_peer_id *pu_conn_peer(const pu_conn *c) {
 void pu_engine_conns(pu_engine *e, void (*each)(void *data, pu_conn *c), void *data) {
   PU_LIST_EACH(&e->conns, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (c->open)
+    if (c->open && !c->closed)
       each(data, c);
   }
 }

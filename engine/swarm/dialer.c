@@ -185,6 +185,7 @@ static bool gather(dial *d) {
       candidate *c = &d->candidates[d->count];
       *c = (candidate){.addr = addrs[i]};
       pu_multiaddr_target(&c->addr, &c->target);
+      c->target.peer = d->peer; /* the store keeps addresses without it */
       if (d->direct && c->target.kind == PU_MA_KIND_CIRCUIT)
         continue;
       if (pass == 0 && pu_peerstore_in_backoff(e->peerstore, &d->peer, &c->addr)) {
