@@ -70,8 +70,8 @@ fuzz:
 bench:
 	$(PACKAGES) bench
 	cmake --preset release $(if $(wildcard build/CMakeCache.txt),,-DPEERUP_TESTS=OFF)
-	cmake --build build --parallel $(JOBS) --target peerup_all
-	tests/bench/run build/peerup
+	cmake --build build --parallel $(JOBS) --target peerup_all bench-load
+	tests/bench/run build
 
 interop:
 	$(PACKAGES) interop
