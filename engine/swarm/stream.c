@@ -22,6 +22,7 @@ static void leave_negotiation(pu_stream *s) {
 }
 
 static void set_say_later(pu_stream *s, bool later);
+static void go_on(pu_stream *s);
 
 static void drop_negotiation(pu_stream *s) {
   set_say_later(s, false);
@@ -180,11 +181,8 @@ void pu_streams_say_later(pu_conn *c) {
       s->busy++;
       (void)say_tokens(s); /* a failed write has ended the connection */
       progress = s->gone || !s->say_later;
-      if (!s->gone && !s->say_later && s->write_later) {
-        s->write_later = false;
-        if (s->events != NULL && s->events->on_writable != NULL)
-          s->events->on_writable(s->user, s);
-      }
+      if (!s->gone && !s->say_later)
+        go_on(s);
       if (--s->busy == 0 && s->gone)
         free_stream(s);
       break; /* the list may have changed */
@@ -467,6 +465,10 @@ static void mux_on_eof(void *stream_user) {
   pu_stream *s = stream_user;
   if (s == NULL)
     return;
+  if (s->negotiation != NULL && s->say_later) {
+    s->eof_later = true; /* what came before it still counts */
+    return;
+  }
   if (s->negotiation != NULL && (s->op != NULL || !s->outbound)) {
     give_up(s, PU_E_EOF, CODE_NEGOTIATION_FAILED);
     return;
@@ -477,6 +479,24 @@ static void mux_on_eof(void *stream_user) {
     s->events->on_eof(s->user, s);
   if (--s->busy == 0 && s->gone)
     free_stream(s);
+}
+
+/* go_on does what had to wait until the tokens of |s| could be sent. */
+static void go_on(pu_stream *s) {
+  const uint8_t none = 0;
+  if (s->negotiation != NULL && !s->tokens_due && negotiate(s, &none, 0) < 0)
+    return;
+  if (s->write_later) {
+    s->write_later = false;
+    if (s->events != NULL && s->events->on_writable != NULL)
+      s->events->on_writable(s->user, s);
+  }
+  if (!s->gone)
+    pu_yamux_stream_resume(s->ys);
+  if (!s->gone && s->eof_later && !s->say_later) {
+    s->eof_later = false;
+    mux_on_eof(s);
+  }
 }
 
 static void mux_on_writable(void *stream_user) {

@@ -22,6 +22,7 @@ struct pu_stream {
   bool tokens_due; /* lazy: header and offer go with the first bytes */
   bool say_later;  /* tokens wait for the connection to take more */
   bool write_later; /* and so does the application's first write */
+  bool eof_later;   /* and the peer has sent its end behind what it offers */
   bool eof;
   unsigned busy;  /* callbacks inside: freed at none */
   unsigned corks; /* of the application: what it writes stays valid until the last goes */
