@@ -53,10 +53,13 @@ describe("core.host", function()
   it("connects, tells of it, and disconnects", async(function()
     local events = {}
     local function record(event)
-      events[#events + 1] = event.type
+      if event.conn then
+        events[#events + 1] = event.type
+      end
     end
     local a, b = hosts.pair({ on_event = record }, {})
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     local conn = assert(a:connect(b:peer_id(), { timeout = 5 }))
     assert.equal(b:peer_id(), conn.peer)
     assert.is_true(conn.outbound)
@@ -88,7 +91,8 @@ describe("core.host", function()
 
   it("closes one connection", async(function()
     local a, b = hosts.pair()
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     local conn = assert(a:connect(b:peer_id()))
     assert.is_true(a:close_conn(conn.id))
     assert.is_false(a:close_conn(conn.id))
@@ -142,7 +146,8 @@ describe("core.host", function()
 
   it("measures a round trip", async(function()
     local a, b = hosts.pair()
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     local seconds = assert(a:ping(b:peer_id(), { timeout = 5 }))
     assert.is_true(seconds > 0 and seconds < 5)
   end))
@@ -239,7 +244,8 @@ describe("core.host", function()
     local a, b = hosts.pair({ log_level = "debug", on_log = function(...)
       lines[#lines + 1] = { ... }
     end }, {})
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     assert(a:connect(b:peer_id()))
     assert.is_true(#lines > 0)
     for _, line in ipairs(lines) do
@@ -263,7 +269,8 @@ describe("core.host", function()
     local a, b = hosts.pair({ on_event = function()
       error("bad event function")
     end }, {})
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     assert(a:connect(b:peer_id()))
     eventually(function()
       return #reported > 0
@@ -284,7 +291,7 @@ describe("core.host", function()
       end
     end }, {})
     local _ <close> = b
-    assert(a:connect(b:peer_id()))
+    a:connect(b:peer_id()) -- whose answer may come after the end
     eventually(function()
       return ended
     end)

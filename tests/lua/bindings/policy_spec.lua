@@ -107,7 +107,7 @@ describe("a policy", function()
     ["recurses for ever"] = { function()
       local function f() return 1 + f() end
       return f()
-    end, "stack overflow" },
+    end, "budget" },
   } do
     it("that " .. what .. " denies, and that is logged", async(function()
       local allowed, _, log = try(case[1])
@@ -122,7 +122,7 @@ describe("a policy", function()
     local problem
     server = hosts.new { policy = function()
       local ok
-      ok, problem = pcall(server.disconnect, server, server:peer_id())
+      ok, problem = pcall(server.conns, server)
       return not ok
     end }
     local _ <close> = server

@@ -11,6 +11,7 @@ describe("peerup.stream", function()
 
   --- Serves PROTOCOL with fn on b and opens a stream from a.
   local function open(fn, options)
+    b:handle(PROTOCOL, nil)
     assert(b:handle(PROTOCOL, fn))
     return assert(a:open_stream(b:peer_id(), PROTOCOL, options))
   end
@@ -19,7 +20,8 @@ describe("peerup.stream", function()
   local function test(f)
     return async(function()
       a, b = hosts.pair()
-      local _ <close>, _ <close> = a, b
+      local _ <close> = a
+      local _ <close> = b
       f()
     end)
   end
@@ -234,7 +236,8 @@ describe("peerup.stream", function()
 
   it("is reset when its handler fails, which is reported", async(function()
     a, b = hosts.pair()
-    local _ <close>, _ <close> = a, b
+    local _ <close> = a
+    local _ <close> = b
     local reported = {}
     task.on_failure(function(text)
       reported[#reported + 1] = text
