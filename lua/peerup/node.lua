@@ -222,9 +222,12 @@ function Node:reach(peer, seconds)
   local conn, problem = self.host:connect(peer, { timeout = seconds })
   if conn then return conn end
   local tried = self.host:known_addrs(peer)
-  return nil, err.say(problem.code, ("%s\n  tried for up to %g s:%s"):format(tostring(problem),
-    seconds, #tried == 0 and " nothing, no address is known; is a relay configured?"
-    or "\n    " .. table.concat(tried, "\n    ")))
+  if #tried == 0 then
+    return nil, err.say(problem.code, tostring(problem)
+      .. " (no address of the peer is known; is a relay configured?)")
+  end
+  return nil, err.say(problem.code, ("%s (tried for up to %g s: %s)"):format(tostring(problem),
+    seconds, table.concat(tried, ", ")))
 end
 
 --- The word for the path of a connection.

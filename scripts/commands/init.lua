@@ -70,7 +70,7 @@ local function run(ctx, args)
   local config_path = fs.join(dir, "config.yaml")
   if fs.exists(config_path) then
     return nil, err.say("exists", "config already exists: " .. config_path
-      .. "\nEdit it, or remove it and run 'peerup init' again")
+      .. " (edit it, or remove it and run 'peerup init' again)")
   end
   ctx.out:line("Welcome to peerup. This sets up %s", dir)
   ctx.out:line()

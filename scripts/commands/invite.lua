@@ -1,6 +1,6 @@
---- Opens an invite: prints a code, waits for the machine that joins with it, and keeps it. A running
--- daemon serves the joiner, for two programs with one peer ID would take each other's circuits;
--- without one the command has a host of its own.
+--- Opens an invite: prints a code, waits for the machine that joins with it, and keeps it. A
+-- running daemon serves the joiner, for two programs with one peer ID would take each other's
+-- circuits; without one the command has a host of its own.
 local err = require "peerup.err"
 local handshake = require "peerup.invite.handshake"
 local offers = require "peerup.invite.offer"

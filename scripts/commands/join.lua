@@ -71,10 +71,6 @@ local function prepare(path, is_new, invite)
   if config.security.authorized_keys_file == "" then
     return nil, err.say("invalid", "Config error: security.authorized_keys_file is not set")
   end
-  if not is_new and invite.network ~= config.discovery.network then
-    return nil, err.say("invalid", ('the invite is for the network "%s", but this machine is in '
-      .. '"%s"'):format(invite.network, config.discovery.network))
-  end
   local own
   own, problem = identity.load_or_create(config.identity.key_file)
   if not own then return nil, problem end
@@ -108,6 +104,10 @@ local function run(ctx, args)
   local path, is_new = place_of(ctx, args)
   local config, own = prepare(path, is_new, invite)
   if not config then return nil, own end
+  if invite.network ~= config.discovery.network then
+    ctx.err:paint("yellow", 'Note: the inviter is in the network "%s", this machine in "%s"; they '
+      .. "meet through the relay only", invite.network, config.discovery.network)
+  end
   if own.peer_id == invite.inviter then
     return nil, err.say("invalid", "this invite was made by this machine; use it on another one")
   end

@@ -88,13 +88,13 @@ local function open_node(home, options)
   return assert(node.open(options))
 end
 
---- Starts a node as the daemon does.
-local function start_node(home)
+--- Starts a node as the daemon does; direct: without using its relay.
+local function start_node(home, direct)
   local n = open_node(home, { serving = true })
   assert(n:listen())
   assert(n:serve_ping_pong())
   n:sync_services()
-  assert(n:reserve_all())
+  if not direct then assert(n:reserve_all()) end
   n:watch()
   return n
 end
@@ -155,6 +155,127 @@ local function service(name, port, extra)
   return ("services:\n  %s:\n    enabled: true\n    local_address: 127.0.0.1:%d\n%s"):format(name,
     port, extra or "")
 end
+
+describe("a direct connection", function()
+  --- A home with a service, and who knows where it is.
+  local function world(dir, extra)
+    local port, stop = shouter()
+    local laptop, third = make_home(dir, "laptop", support.RELAY),
+      make_home(dir, "third", support.RELAY)
+    local home = make_home(dir, "home", support.RELAY, service("echo", port,
+      extra and extra(laptop)))
+    write_keys(home.keys_path, laptop.peer_id, third.peer_id)
+    local n = start_node(home, true)
+    local w = { home = home, laptop = laptop, third = third, node = n,
+      stranger = make_home(dir, "stranger", support.RELAY) }
+    function w.client(who)
+      local c = open_node(who, { targets = { home.peer_id } })
+      c.host:add_addr(home.peer_id, n.host:addrs()[1])
+      return c
+    end
+    return setmetatable(w, { __close = function()
+      stop()
+      n:close()
+    end })
+  end
+
+  --- Asks home's service through a proxy; false when that is refused.
+  local function shout(w, c)
+    local proxy = assert(c.host:proxy_listen("127.0.0.1:0", w.home.peer_id, "/peerup/echo/1.0.0"))
+    local answer = ask(port_of(proxy), "hi", 3)
+    proxy:close()
+    return answer or false
+  end
+
+  it("serves who is authorized, and cuts off at once who is not any more", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir)
+    local c <close> = w.client(w.laptop)
+    assert.is_false(assert(c.host:connect(w.home.peer_id, { timeout = 5 })).relayed)
+    assert.equal("HI", shout(w, c))
+    local lost
+    c:on_event(function(event)
+      if event.type == "disconnected" then lost = uv.now() end
+    end)
+    local from = uv.now()
+    assert.equal(0, (support.run({}, "auth", "remove", w.laptop.peer_id, "--config", w.home.path)))
+    assert.is_truthy(eventually(2, function() return lost end))
+    assert.is_true(lost - from < 1000)
+    assert.is_false(shout(w, c))
+    assert.equal(0, (support.run({}, "auth", "add", w.laptop.peer_id, "--config", w.home.path)))
+    assert.is_truthy(eventually(2, function() return w.node.rules.authorized[w.laptop.peer_id] end))
+    assert.equal("HI", shout(w, c))
+  end, 30))
+
+  it("is refused to strangers, who learn nothing", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir)
+    local s <close> = w.client(w.stranger)
+    s.host:connect(w.home.peer_id, { timeout = 3 })
+    assert.is_nil((s.host:open_stream(w.home.peer_id, "/peerup/echo/1.0.0", { timeout = 3 })))
+    assert.same({}, s.host:peer_protocols(w.home.peer_id))
+    assert.same({}, w.node.host:conns())
+  end, 30))
+
+  it("with allowed_peers serves only them", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir, function(laptop)
+      return "    allowed_peers: [" .. laptop.peer_id .. "]\n"
+    end)
+    local a <close> = w.client(w.laptop)
+    local b <close> = w.client(w.third)
+    assert.equal("HI", shout(w, a))
+    assert.is_false(shout(w, b))
+    assert.is_number(b.host:ping(w.home.peer_id, { timeout = 3 }))
+  end, 30))
+
+  it("ends when the authorization expires", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir)
+    assert(fs.write(w.home.keys_path, w.laptop.peer_id
+      .. os.date("!  expires=%Y-%m-%dT%H:%M:%SZ\n", os.time() + 2)))
+    assert.is_truthy(eventually(1, function()
+      local entry = w.node.rules.authorized[w.laptop.peer_id]
+      return entry and entry.expires
+    end))
+    local c <close> = w.client(w.laptop)
+    assert.equal("HI", shout(w, c))
+    assert.is_truthy(eventually(4, function() return not c.host:best_conn(w.home.peer_id) end))
+    assert.is_false(shout(w, c))
+  end, 30))
+
+  it("follows changes of the config", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir)
+    local c <close> = w.client(w.laptop)
+    assert.equal("HI", shout(w, c))
+    assert.equal(0, (support.run({}, "service", "disable", "echo", "--config", w.home.path)))
+    assert.is_truthy(eventually(2, function() return next(w.node.exposed) == nil end))
+    assert.is_false(shout(w, c))
+    assert.equal(0, (support.run({}, "service", "enable", "echo", "--config", w.home.path)))
+    assert.is_truthy(eventually(2, function() return next(w.node.exposed) ~= nil end))
+    assert.equal("HI", shout(w, c))
+    assert(fs.write(w.home.path, "broken: ["))
+    sleep(0.3)
+    assert.equal("HI", shout(w, c))
+    assert.matches("config not taken up", table.concat(w.node.log.lines))
+  end, 30))
+
+  it("carries the pings of both kinds", async(function()
+    local dir <close> = support.dir()
+    local w <close> = world(dir)
+    local c <close> = w.client(w.laptop)
+    local stream = assert(c.host:open_stream(w.home.peer_id, node.PING_PONG, { timeout = 3 }))
+    stream:write(" ping \r\n")
+    assert.equal("pong\n", stream:read(64, 3))
+    assert.is_nil((stream:read(64, 3)))
+    stream = assert(c.host:open_stream(w.home.peer_id, node.PING_PONG, { timeout = 3 }))
+    stream:write("pang\n")
+    assert.equal("unknown\n", stream:read(64, 3))
+    stream:close()
+    assert.is_number(c.host:ping(w.home.peer_id, { timeout = 3 }))
+  end, 30))
+end)
 
 describe("an invite", function()
   it("brings a stranger through a gated relay, and both sides keep the other", async(function()

@@ -35,7 +35,7 @@ function M.find(explicit, home)
     if fs.exists(path) then return path end
   end
   return nil, err.say("not_found", "no config file found; looked for ./" .. table.concat(places,
-    ", ") .. "\nRun 'peerup init' to create one, or name one with --config <path>")
+    ", ") .. "; run 'peerup init' to create one, or name one with --config <path>")
 end
 
 local function place(path, complaint)

@@ -227,10 +227,14 @@ end
 
 --- Says what to do when the relay turns us away.
 local function refused_by_relay(problem, relay, own_id)
-  return err.say(problem.code, ("the relay %s did not let us in: %s\n"
-    .. "If the relay asks for authorization, its operator runs:\n  peerup relay authorize %s")
-    :format(relay.addr, tostring(problem), own_id))
+  return err.say(problem.code, ("the relay %s did not let us in (%s); if it serves only peers it "
+    .. "knows, its operator runs: peerup relay authorize %s"):format(relay.addr, tostring(problem),
+    own_id))
 end
+
+-- These say that nobody was met; any other failure may be the relay's refusal.
+local NOT_MET = { "timeout", "connection_refused", "unreachable", "no_address", "backoff",
+  "peer_mismatch", "canceled" }
 
 --- Joins by a code.
 ---@async
@@ -247,7 +251,9 @@ function M.join(options)
   node.host:add_addr(relay.peer, relay.addr)
   node.host:add_addr(invite.inviter, relays.circuit(relay.addr, invite.inviter))
   local conn, problem = node.host:connect(relay.peer, { timeout = M.JOIN_S })
-  if not conn then
+  if not conn and not err.is(problem, table.unpack(NOT_MET)) then
+    return nil, refused_by_relay(problem, relay, node.peer_id)
+  elseif not conn then
     return nil, err.say(problem.code, ("Failed to connect to relay %s (tried for up to %d s): %s")
       :format(relay.addr, M.JOIN_S, tostring(problem)))
   end
