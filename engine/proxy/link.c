@@ -24,16 +24,17 @@ struct pu_link {
   pu_stream *stream;
   pu_op *op;           /* opening the stream */
   pu_resolve *resolve; /* of the target */
-  pu_timer timer;      /* deadline of the local connect; pause between retries */
+  pu_timer timer;      /* deadline of a local connect; pause between retries */
   unsigned want;
   uint64_t began_us, bytes_in, bytes_out;
   pu_peer_id peer;
-  uint8_t retries, next_addr, addr_count;
+  uint8_t retries;
   bool connected; /* the local socket stands */
   bool local_eof, peer_eof;
   bool told, ended;
   unsigned busy;
-  pu_sockaddr addrs[2]; /* of the target: the first of each family */
+  pu_sockaddr *addrs; /* of the target, while they are tried */
+  size_t addr_count, next_addr;
 };
 
 /* ---- life ---- */
@@ -48,6 +49,12 @@ static void want(pu_link *l, unsigned flags) {
 static void release(pu_link *l) {
   if (l->busy == 0 && l->ended && l->op == NULL)
     pu_free(l);
+}
+
+static void forget_addrs(pu_link *l) {
+  pu_free(l->addrs);
+  l->addrs = NULL;
+  l->addr_count = l->next_addr = 0;
 }
 
 static void tell(pu_link *l, bool opened, int status, const char *detail) {
@@ -91,8 +98,12 @@ static void end(pu_link *l, int status, const char *detail) {
   pu_tcp_close(l->tcp, status != 0);
   l->tcp = NULL;
   pu_list_remove(&l->node);
+  p->link_count--;
+  forget_addrs(l);
   if (l->told)
     p->stats.active--;
+  if (status != 0 && status != PU_E_CLOSED && l->bytes_in == 0)
+    p->stats.failures++; /* nothing came of it */
   PU_LOG(&p->engine->log, status == 0 ? PU_LOG_DEBUG : PU_LOG_INFO, "proxy", "%s: %s%s%s", p->protocol,
          status == 0 ? "connection ended" : pu_error_sentence(status), detail[0] != '\0' ? ": " : "",
          detail);
@@ -245,6 +256,8 @@ static void on_peer_end(void *user, pu_stream *s, int status, uint32_t code) {
     (void)snprintf(detail, sizeof detail, "the peer broke off (code 0x%x)", code);
   else if (status == PU_E_UNSUPPORTED)
     (void)snprintf(detail, sizeof detail, "the peer does not offer this service");
+  else if (status == PU_E_DENIED)
+    (void)snprintf(detail, sizeof detail, "our policy no longer allows it");
   else
     (void)snprintf(detail, sizeof detail, "the connection to the peer ended");
   end(l, status, detail);
@@ -288,9 +301,11 @@ static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
   l->stream = s;
   l->connected = true;
   pu_stream_set_events(s, &stream_events, l);
+  l->busy++;
   count_open(l);
-  if (!l->ended)
-    carry_out_all(l);
+  carry_out_all(l); /* what came early goes in the packet of the negotiation */
+  l->busy--;
+  release(l);
 }
 
 static void open_stream(pu_link *l) {
@@ -308,9 +323,11 @@ static void on_retry(void *data) {
 }
 
 static pu_link *new_link(pu_proxy *p, void (*on_timer)(void *)) {
-  pu_link *l = pu_zalloc(&p->engine->mem, sizeof *l);
+  pu_link *l =
+      p->link_count < PU_PROXY_LINKS_MAX ? pu_zalloc(&p->engine->mem, sizeof *l) : NULL;
   if (l == NULL)
     return NULL;
+  p->link_count++;
   l->proxy = p;
   l->began_us = pu_now_us(p->engine->platform);
   pu_timer_init(&l->timer, p->engine->platform, on_timer, l);
@@ -319,11 +336,12 @@ static pu_link *new_link(pu_proxy *p, void (*on_timer)(void *)) {
 }
 
 void pu_link_accept(pu_proxy *p, pu_tcp *tcp) {
-  pu_link *l = p->stats.active < PU_PROXY_LINKS_MAX ? new_link(p, on_retry) : NULL;
+  pu_link *l = new_link(p, on_retry);
   if (l == NULL) {
     const pu_proxy_event event = {
         .peer = &p->peer, .status = PU_E_LIMIT, .detail = "too many connections at once"};
     pu_tcp_close(tcp, true);
+    p->stats.failures++;
     pu_proxy_tell(p, &event);
     return;
   }
@@ -346,6 +364,7 @@ static void on_connect(void *data, int status) {
     return;
   }
   pu_timer_stop(&l->timer);
+  forget_addrs(l);
   l->connected = true;
   l->busy++;
   count_open(l);
@@ -368,63 +387,78 @@ static void refuse(pu_link *l, int status) {
   end(l, status, detail);
 }
 
+/* connect_next tries the next address; each that is left gets an equal share of the time. */
 static void connect_next(pu_link *l, int last_status) {
+  pu_platform *platform = l->proxy->engine->platform;
+  const uint64_t now = pu_now_us(platform), end_us = l->began_us + PU_PROXY_CONNECT_US;
   int status = last_status;
   while (l->next_addr < l->addr_count) {
+    const uint64_t share = now < end_us ? (end_us - now) / (l->addr_count - l->next_addr) : 0;
+    const pu_sockaddr *addr = &l->addrs[l->next_addr++];
     l->want = 0;
-    status = pu_tcp_connect(l->proxy->engine->platform, NULL, &l->addrs[l->next_addr++],
-                            &connected_events, l, &l->tcp);
+    status = pu_timer_at(&l->timer, now + share);
+    if (status == 0)
+      status = pu_tcp_connect(platform, NULL, addr, &connected_events, l, &l->tcp);
     if (status == 0)
       return;
   }
   refuse(l, status);
 }
 
+static void on_connect_limit(void *data) {
+  pu_link *l = data;
+  pu_tcp_close(l->tcp, true);
+  l->tcp = NULL;
+  connect_next(l, PU_E_TIMEOUT);
+}
+
+static int set_addrs(pu_link *l, const pu_sockaddr *addrs, size_t count) {
+  l->addrs = pu_alloc(&l->proxy->engine->mem, count * sizeof *addrs);
+  if (l->addrs == NULL)
+    return PU_E_NOMEM;
+  memcpy(l->addrs, addrs, count * sizeof *addrs);
+  l->addr_count = count;
+  return 0;
+}
+
 static void on_resolved(void *data, int status, const pu_sockaddr *addrs, size_t count) {
   pu_link *l = data;
   l->resolve = NULL;
-  for (size_t i = 0; i < count && l->addr_count < PU_COUNT(l->addrs); i++)
-    if (l->addr_count == 0 || l->addrs[0].family != addrs[i].family)
-      l->addrs[l->addr_count++] = addrs[i];
-  connect_next(l, status != 0 ? status : PU_E_NOT_FOUND);
+  if (status == 0)
+    status = count > 0 ? set_addrs(l, addrs, count) : PU_E_NOT_FOUND;
+  connect_next(l, status);
 }
 
-static void on_connect_limit(void *data) {
-  refuse(data, PU_E_TIMEOUT);
-}
-
-/* find_target fills the addresses of literals and of localhost, which need no look-up. */
-static bool find_target(pu_link *l) {
+/* known_target fills the addresses of literals and of localhost, which need no look-up. */
+static size_t known_target(const pu_proxy *p, pu_sockaddr out[static 2]) {
   static const char *const loopback[] = {"127.0.0.1", "::1"};
-  const pu_proxy *p = l->proxy;
-  if (pu_sockaddr_parse_ip(p->host, &l->addrs[0])) {
-    l->addrs[0].port = p->port;
-    l->addr_count = 1;
-  } else if (strcmp(p->host, "localhost") == 0) {
+  size_t count = 0;
+  if (pu_sockaddr_parse_ip(p->host, &out[0]))
+    count = 1;
+  else if (strcmp(p->host, "localhost") == 0)
     for (size_t i = 0; i < PU_COUNT(loopback); i++)
-      if (pu_sockaddr_parse_ip(loopback[i], &l->addrs[l->addr_count]))
-        l->addrs[l->addr_count++].port = p->port;
-  }
-  return l->addr_count > 0;
+      count += pu_sockaddr_parse_ip(loopback[i], &out[count]);
+  for (size_t i = 0; i < count; i++)
+    out[i].port = p->port;
+  return count;
 }
 
 int pu_link_serve(pu_proxy *p, pu_stream *s) {
-  pu_link *l = p->stats.active < PU_PROXY_LINKS_MAX ? new_link(p, on_connect_limit) : NULL;
+  pu_sockaddr addrs[2];
+  pu_link *l = new_link(p, on_connect_limit);
   if (l == NULL)
     return PU_E_LIMIT;
   l->stream = s;
   l->peer = *pu_conn_peer(pu_stream_conn(s));
   pu_stream_set_events(s, &stream_events, l);
+  const size_t count = known_target(p, addrs);
+  if (count > 0) {
+    connect_next(l, set_addrs(l, addrs, count));
+    return 0;
+  }
   int status = pu_timer_after(&l->timer, PU_PROXY_CONNECT_US);
-  if (status != 0) {
-    end(l, status, "no memory for a timer");
-    return 0;
-  }
-  if (find_target(l)) {
-    connect_next(l, PU_E_NOT_FOUND);
-    return 0;
-  }
-  status = pu_resolve_start(p->engine->platform, p->host, p->port, 0, on_resolved, l, &l->resolve);
+  if (status == 0)
+    status = pu_resolve_start(p->engine->platform, p->host, p->port, 0, on_resolved, l, &l->resolve);
   if (status != 0)
     refuse(l, status);
   return 0;

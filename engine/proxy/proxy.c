@@ -25,10 +25,8 @@ void pu_proxy_tell(pu_proxy *p, const pu_proxy_event *event) {
     p->stats.connections++;
     p->stats.active++;
   }
-  if (event->status != 0)
-    p->stats.failures++;
   p->busy++;
-  if (p->on_event != NULL && !p->closed)
+  if (p->on_event != NULL)
     p->on_event(p->data, p, event);
   p->busy--;
   pu_proxy_release(p);
@@ -173,7 +171,7 @@ int pu_proxy_listen(pu_engine *e, const char *listen, const pu_peer_id *peer, co
     pu_tcp_listener_close(p->listeners[0]);
     p->listeners[0] = NULL;
     free_proxy(p);
-    if (status == PU_E_INVAL)
+    if (status == PU_E_INVAL || status == PU_E_NO_ADDRESS)
       return pu_error_set(err, status, "cannot listen on %s: not an address of this machine", listen);
     return pu_error_set(err, status, "cannot listen on %s", listen);
   }

@@ -25,6 +25,7 @@ struct pu_proxy {
   void *data;
   pu_proxy_stats stats;
   pu_list links;
+  uint32_t link_count;
   unsigned busy; /* events inside: freed at none */
   bool closed;
 };
