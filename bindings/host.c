@@ -120,7 +120,7 @@ static int call_log(lua_State *L) {
 
 void pul_host_log(pul_host *h, int level, const char *part, const char *line) {
   log_line l = {.host = h, .level = level, .part = part, .line = line};
-  if (level < 0 || level >= LEVEL_OFF)
+  if (level < h->log_level || level >= LEVEL_OFF)
     return;
   h->rt->inside++;
   bool good = pul_call(h->rt, call_log, &l, "the log function failed");
@@ -349,6 +349,7 @@ static int core_host(lua_State *L) {
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 1);
   pul_host *h = open_host(L, box);
+  h->log_level = config.log_level;
   config.loop = h->rt->loop;
   config.policy = pul_policy_ask;
   config.policy_data = h;
@@ -638,7 +639,8 @@ static int host_relay_stats(lua_State *L) {
 
 static int host_set_log_level(lua_State *L) {
   OPEN_HOST(h);
-  pu_engine_set_log_level(h->engine, level_of(L, luaL_checkstring(L, 2)));
+  h->log_level = level_of(L, luaL_checkstring(L, 2));
+  pu_engine_set_log_level(h->engine, h->log_level);
   lua_pushboolean(L, 1);
   return 1;
 }

@@ -26,6 +26,7 @@ typedef struct pul_host {
   pu_list proxies; /* pul_proxy.link */
   pu_list closers; /* tasks that wait for the end */
   lua_Integer next_proxy;
+  int log_level; /* what the engine was told */
 } pul_host;
 
 /* The fields of the table in a host's only uservalue. */

@@ -6,7 +6,7 @@ local task = core.task
 
 --- Connects to a host with this policy; returns whether a stream could be opened, the questions and
 --- the log.
-local function try(policy)
+local function try(policy, log_level)
   local questions, log = {}, {}
   local server <close> = hosts.new {
     policy = function(question)
@@ -18,7 +18,7 @@ local function try(policy)
         log[#log + 1] = level .. " " .. line
       end
     end,
-    log_level = "error",
+    log_level = log_level or "info",
   }
   assert(server:handle("/test/1.0.0", function(stream)
     stream:write("hello")
@@ -52,11 +52,15 @@ describe("a policy", function()
   end))
 
   it("denies, and its reason is logged", async(function()
-    local allowed, _, log = try(function(question)
+    local function policy(question)
       return question.ask ~= "stream", "not today"
-    end)
+    end
+    local allowed, _, log = try(policy)
     assert.is_false(allowed)
     assert.matches("info denied stream of .- to peer 12D3.*: not today", log)
+    allowed, _, log = try(policy, "warn")
+    assert.is_false(allowed)
+    assert.equal("", log)
   end))
 
   it("denies connections", async(function()
