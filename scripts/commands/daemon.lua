@@ -86,9 +86,11 @@ local function start_node(ctx, args)
   if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
   local faults = load.validate(config)
   if #faults > 0 then return nil, err.say("malformed", "invalid config: " .. faults[1]) end
-  local paths = server.paths(config.path)
+  local dir = ctx:runtime_dir(args)
+  local paths = server.paths(dir)
   local ok
-  ok, problem = server.claim(paths)
+  ok, problem = require("peerup.fs").mkdir(dir)
+  if ok then ok, problem = server.claim(paths) end
   if not ok then
     return nil, err.say(problem.code, "Daemon API failed to start: " .. tostring(problem))
   end
@@ -156,11 +158,7 @@ end
 -- ---- asking a running daemon ----
 
 local function client_of(ctx, args)
-  local path = args.config
-  if not path or path == "" then
-    path = load.find(nil, ctx.home) or require("peerup.fs").join(ctx:default_dir(), load.FILE)
-  end
-  return require("peerup.daemon.client").new(path)
+  return require("peerup.daemon.client").new(ctx:runtime_dir(args))
 end
 
 --- Makes a command that shows an endpoint.

@@ -121,8 +121,8 @@ local function by_itself(ctx, args, config, ttl)
 end
 
 --- A client of the running daemon; nil when none runs.
-local function running_daemon(config)
-  local client = require("peerup.daemon.client").new(config.path)
+local function running_daemon(ctx, args)
+  local client = require("peerup.daemon.client").new(ctx:runtime_dir(args))
   if client and client:call("GET", "/v1/status") then return client end
 end
 
@@ -141,7 +141,7 @@ local function run(ctx, args)
     return nil, err.say("invalid", "the config names no security.authorized_keys_file")
   end
   ctx:catch_signals()
-  local client = running_daemon(config)
+  local client = running_daemon(ctx, args)
   local offer
   if client then
     offer, problem = by_daemon(ctx, args, client, ttl)

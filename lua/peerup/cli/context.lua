@@ -49,6 +49,14 @@ function Context:default_dir()
   return fs.join(self.home or ".", ".config/peerup")
 end
 
+--- Where the daemon's socket and cookie are: beside the config that --config names, else in the
+--- default directory, wherever the config was found.
+---@return string
+function Context:runtime_dir(args)
+  if args.config and args.config ~= "" then return fs.dirname(args.config) end
+  return self:default_dir()
+end
+
 --- Loads the node's configuration and passes its warnings on.
 ---@param args {config: string?}
 ---@return table? config, peerup.err?

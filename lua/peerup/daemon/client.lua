@@ -14,11 +14,11 @@ M.MAX_ANSWER = 16 * 1024 * 1024
 local Client = {}
 Client.__index = Client
 
---- Makes a client for the daemon of a config.
----@param config_path string
+--- Makes a client for the daemon whose socket is in a directory.
+---@param dir string
 ---@return peerup.daemon_client? client, peerup.err?
-function M.new(config_path)
-  local paths = server.paths(config_path)
+function M.new(dir)
+  local paths = server.paths(dir)
   local cookie = fs.exists(paths.socket) and fs.read(paths.cookie)
   if not cookie then
     return nil, err.say("not_found", "daemon not running: " .. paths.socket)

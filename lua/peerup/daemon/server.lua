@@ -15,11 +15,10 @@ M.TIMEOUT_S = 60
 local PROBE_MS = 2000
 local COOKIE_BYTES = 32
 
---- Where socket and cookie are: beside the config file.
----@param config_path string
+--- Where socket and cookie are: in the directory that context:runtime_dir names.
+---@param dir string
 ---@return {socket: string, cookie: string}
-function M.paths(config_path)
-  local dir = fs.dirname(config_path)
+function M.paths(dir)
   return { socket = fs.join(dir, M.SOCKET), cookie = fs.join(dir, M.COOKIE) }
 end
 

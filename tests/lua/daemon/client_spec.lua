@@ -16,7 +16,7 @@ local ROUTES = {
 }
 
 local function serve(dir)
-  local paths = server.paths(dir.path .. "/config.yaml")
+  local paths = server.paths(dir.path)
   assert(server.claim(paths))
   return assert(server.start { paths = paths, state = {}, routes = ROUTES }), paths
 end
@@ -29,7 +29,7 @@ describe("the daemon's API", function()
     assert.equal(tonumber("600", 8), fs.stat(paths.cookie).mode & tonumber("777", 8))
     assert.matches("^%x+$", fs.read(paths.cookie))
     assert.equal(64, #fs.read(paths.cookie))
-    local c = assert(client.new(dir.path .. "/config.yaml"))
+    local c = assert(client.new(dir.path))
     assert.equal("GET", assert(c:call("GET", "/v1/echo")).b)
     assert.equal('{"data":{"b":"GET","a":[]}}\n', c:request("GET", "/v1/echo").body)
     assert.equal("text GET\n", c:request("GET", "/v1/echo?format=text").body)
@@ -51,7 +51,7 @@ describe("the daemon's API", function()
 
   it("is refused a second time, and missed when it is not there", async(function()
     local dir <close> = support.dir()
-    local none, problem = client.new(dir.path .. "/config.yaml")
+    local none, problem = client.new(dir.path)
     assert.is_nil(none)
     assert.equal("daemon not running: " .. dir.path .. "/peerup.sock", tostring(problem))
     local s, paths = serve(dir)
