@@ -1,5 +1,5 @@
---- An open invite as a whole: the session, its time, what is kept of the joiner. Used by the command
--- on a host of its own, and by a running daemon for the command.
+--- An open invite as a whole: the session, its time, what is kept of the joiner. Used by the
+-- command on a host of its own, and by a running daemon for the command.
 local core = require "peerup.core"
 local known = require "peerup.invite.known"
 local session = require "peerup.invite.session"
