@@ -19,8 +19,8 @@ describe("paths of a relay", function()
     local warnings = relay_server.path_warnings(config)
     uv.chdir(here)
     assert.equal(1, #warnings)
-    assert.matches("identity.key_file: using " .. dir.path .. "/etc/relay.key beside the config; the "
-      .. "relay.key in the working directory is not used", warnings[1], 1, true)
+    assert.matches("identity.key_file: using " .. dir.path .. "/etc/relay.key beside the config; "
+      .. "the relay.key in the working directory is not used", warnings[1], 1, true)
     assert.same({}, relay_server.path_warnings(config))
   end)
 end)
