@@ -330,7 +330,13 @@ static void on_begin(void *data) {
   bool several = (f->flags & PU_OPEN_LAZY) == 0 && chance(30);
   int rc = pu_engine_open_stream(f->from->engine, &f->to->id, several ? two : protocols,
                                  several ? 2 : 1, f->flags, 0, on_open, f, &f->op);
-  SIM_CHECK(rc == 0 && f->opened == 0, "flow %u: %s", f->number, pu_error_sentence(rc));
+  SIM_CHECK((rc == 0 || w->mishaps) && f->opened == 0, "flow %u: %s", f->number,
+            pu_error_sentence(rc));
+  if (rc != 0) {
+    f->cancel = true;
+    f->op = NULL;
+    return;
+  }
   if (f->cancel)
     pu_op_cancel(f->op);
   SIM_CHECK(f->opened == 0, "flow %u: completed inside the call", f->number);
@@ -471,6 +477,26 @@ static void end_hosts(void) {
   SIM_CHECK(pu_sim_open_sockets(w->sim) == 0, "%zu sockets are left", pu_sim_open_sockets(w->sim));
 }
 
+/* start_host starts host |i|. Among the mishaps one allocation of its life may fail: in its
+ * beginning it may fail for that, later it has to cope. */
+static void start_host(unsigned i) {
+  sim_host *h = &w->hosts[i];
+  uint64_t fail_at = w->mishaps && chance(50) ? 1 + draw(400) : 0;
+  sim_host_add(w->sim, h, i + 1);
+  int rc = PU_E_NOMEM;
+  for (int tries = 0; rc != 0 && tries < 2; tries++) {
+    rc = sim_host_begin(h, NULL, fail_at);
+    fail_at = 0;
+    if (rc == 0)
+      rc = pu_engine_listen(h->engine, h->addr, NULL);
+    if (rc == 0)
+      rc = pu_engine_handle(h->engine, FLOW_ID, on_flow, h);
+    if (rc != 0)
+      sim_host_end(h);
+  }
+  SIM_CHECK(rc == 0, "host %u: %s", i + 1, pu_error_sentence(rc));
+}
+
 /* run plays one seed and returns a number that depends on all that happened. */
 static uint64_t run(uint64_t seed) {
   sim_seed = seed;
@@ -480,9 +506,7 @@ static uint64_t run(uint64_t seed) {
   SIM_CHECK(pu_sim_new(seed, &w->sim) == 0, "memory");
   w->host_count = 2 + draw(HOSTS_MAX - 1);
   for (size_t i = 0; i < w->host_count; i++) {
-    sim_host *h = &w->hosts[i];
-    sim_host_start(w->sim, h, (unsigned)i + 1, NULL);
-    SIM_CHECK(pu_engine_handle(h->engine, FLOW_ID, on_flow, h) == 0, "handle");
+    start_host((unsigned)i);
   }
   for (size_t i = 0; i < w->host_count; i++) {
     for (size_t j = 0; j < w->host_count; j++) {

@@ -121,9 +121,11 @@ static inline void sim_host_start(pu_sim *sim, sim_host *h, unsigned number,
   SIM_CHECK(rc == 0, "listen: %s", pu_error_sentence(rc));
 }
 
-/* sim_host_knows tells |h| where |other| is. */
+/* sim_host_knows tells |h| where |other| is; a second time if the first fails for lack of memory. */
 static inline void sim_host_knows(sim_host *h, const sim_host *other) {
   int rc = pu_engine_add_addr(h->engine, &other->id, other->addr, UINT32_MAX, NULL);
+  if (rc == PU_E_NOMEM)
+    rc = pu_engine_add_addr(h->engine, &other->id, other->addr, UINT32_MAX, NULL);
   SIM_CHECK(rc == 0, "address: %s", pu_error_sentence(rc));
 }
 
