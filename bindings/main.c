@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bindings/program.h"
@@ -60,6 +61,16 @@ static bool find(layout *out) {
          join(out->scripts, dir, "/share/peerup/scripts") && join(out->lib, dir, "/lib");
 }
 
+/* raise_open_files takes as many open files as the system allows: each proxied connection is one. The
+ * usual limit of 1024 is there only for programs that use select. */
+static void raise_open_files(void) {
+  struct rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= files.rlim_max)
+    return;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files); /* with fewer it works, too */
+}
+
 int main(int argc, char **argv) {
   layout at;
   char script[PATH_MAX];
@@ -73,5 +84,6 @@ int main(int argc, char **argv) {
                                .script = script,
                                .argc = argc > 0 ? argc - 1 : 0,
                                .argv = argv + 1};
+  raise_open_files();
   return pul_program_run(&program);
 }
