@@ -61,8 +61,8 @@ static bool find(layout *out) {
          join(out->scripts, dir, "/share/peerup/scripts") && join(out->lib, dir, "/lib");
 }
 
-/* raise_open_files takes as many open files as the system allows: each proxied connection is one. The
- * usual limit of 1024 is there only for programs that use select. */
+/* raise_open_files takes as many open files as the system allows: each proxied connection is one.
+ * The usual limit of 1024 is there only for programs that use select. */
 static void raise_open_files(void) {
   struct rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= files.rlim_max)
