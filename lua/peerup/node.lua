@@ -15,6 +15,7 @@ local M = {}
 
 M.PING_PONG = "/pingpong/1.0.0"
 M.DENIALS_PER_MINUTE = 20 -- log lines; the rest is counted
+M.SETTLE_MS = 3000 -- to be identified, or thrown out
 local PING_LINE_BYTES = 64
 local PING_TIMEOUT_S = 15
 
@@ -211,6 +212,30 @@ function Node:add_circuits(peer)
   end
 end
 
+--- Waits until a fresh connection has proved to be wanted by the other side: a gate there closes it
+--- right after the handshake, when for us it stands already.
+---@async
+---@param peer string
+---@return peerup.conn_info? conn, peerup.err? err  code "denied" when it was closed
+function Node:settle(peer)
+  local ends = uv.now() + M.SETTLE_MS
+  while true do
+    local conn = self.host and self.host:best_conn(peer)
+    if not conn then
+      return nil, err.say("denied", "it closed the connection right after the handshake, so it "
+        .. "probably does not know this machine (" .. self.peer_id .. ")")
+    end
+    local left = ends - uv.now()
+    if conn.identified or left <= 0 then return conn end
+    self:wait_event(left / 1000, function(event)
+      local about = event.peer or event.conn and event.conn.peer
+      if about == peer and (event.type == "identified" or event.type == "disconnected") then
+        return true
+      end
+    end)
+  end
+end
+
 --- Connects to a peer the user asked for, by any way.
 ---@async
 ---@param peer string
@@ -220,7 +245,7 @@ function Node:reach(peer, seconds)
   self.rules.targets[peer] = true
   self:add_circuits(peer)
   local conn, problem = self.host:connect(peer, { timeout = seconds })
-  if conn then return conn end
+  if conn then return self:settle(peer) end
   local tried = self.host:known_addrs(peer)
   if #tried == 0 then
     return nil, err.say(problem.code, tostring(problem)

@@ -354,6 +354,12 @@ describe("an invite", function()
   end, 30))
 end)
 
+--- Says text on a stream of a protocol and gives the answer; nil when there is none.
+local function served(n, peer, protocol, text)
+  local stream <close> = n.host:open_stream(peer, protocol, { timeout = 3, limited = true })
+  return stream and stream:write(text, 3) and stream:read(256, 3) or nil
+end
+
 describe("a guest of the relay", function()
   it("reaches the inviter and nothing else, and is sent away with the invite", async(function()
     local dir <close> = support.dir()
@@ -368,12 +374,11 @@ describe("a guest of the relay", function()
     local offer = assert(offers.open { node = n, name = "", ttl_s = 60 })
     s.host:add_addr(relay.peer_id, relay.addr)
     assert(s.host:connect(relay.peer_id, { timeout = 5 }))
-    assert.is_nil((s.host:open_stream(relay.peer_id, policy.RELAY_INVITE, { timeout = 3 })))
+    assert.is_nil(served(s, relay.peer_id, policy.RELAY_INVITE, "open 9\n"))
     assert.is_nil((s.host:connect(other.peer_id, { timeout = 3 })))
     s:add_circuits(home.peer_id)
     assert(s.host:connect(home.peer_id, { timeout = 5 }))
-    assert.is_nil((s.host:open_stream(home.peer_id, node.PING_PONG, { timeout = 3,
-      limited = true })))
+    assert.is_nil(served(s, home.peer_id, node.PING_PONG, "ping\n"))
     local stream = assert(s.host:open_stream(home.peer_id, handshake.PROTOCOL, { timeout = 3,
       limited = true }))
     stream:close()
@@ -514,7 +519,9 @@ describe("services", function()
     end))
     assert(n:reach(w.home.peer_id, 10))
     assert.is_truthy(eventually(5, function() return not n.host:best_conn(w.home.peer_id) end))
-    assert.is_nil((n:reach(w.home.peer_id, 2)))
+    local conn, problem = n:reach(w.home.peer_id, 5)
+    assert.is_nil(conn)
+    assert.matches("does not know this machine", tostring(problem))
   end, 40))
 
   it("answer ping-pong, by the command", async(function()

@@ -29,7 +29,7 @@ local function drive(machine, stream, deadline_s, stop_at)
     if left <= 0 then return nil, err.say("timeout", "the handshake took too long") end
     local bytes, problem = stream:read(READ_BYTES, left)
     if not bytes then
-      if problem and problem.code ~= "reset" then return nil, problem end
+      if problem and not err.is(problem, "reset", "gone", "eof") then return nil, problem end
       return nil, machine:ended()
     end
     local out
@@ -251,6 +251,7 @@ function M.join(options)
   node.host:add_addr(relay.peer, relay.addr)
   node.host:add_addr(invite.inviter, relays.circuit(relay.addr, invite.inviter))
   local conn, problem = node.host:connect(relay.peer, { timeout = M.JOIN_S })
+  if conn then conn, problem = node:settle(relay.peer) end
   if not conn and not err.is(problem, table.unpack(NOT_MET)) then
     return nil, refused_by_relay(problem, relay, node.peer_id)
   elseif not conn then
