@@ -25,6 +25,7 @@ static void add(lua_State *L, const char *name, const luaL_Reg *functions) {
 __attribute__((visibility("default"))) int luaopen_peerup_probe(lua_State *L) {
   lua_newtable(L);
   add(L, "base", probe_base);
+  add(L, "identify", probe_identify);
   add(L, "identity", probe_identity);
   add(L, "multiaddr", probe_multiaddr);
   add(L, "mux", probe_mux);

@@ -10,6 +10,7 @@
 
 /* One per file; probe.c puts each below its name into the module's table. */
 extern const luaL_Reg probe_base[];
+extern const luaL_Reg probe_identify[];
 extern const luaL_Reg probe_identity[];
 extern const luaL_Reg probe_multiaddr[];
 extern const luaL_Reg probe_mux[];
