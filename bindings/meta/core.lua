@@ -99,9 +99,9 @@ core.multiaddr = {}
 ---@param text string
 ---@return string?, peerup.err?
 function core.multiaddr.parse(text) end
----Takes an address apart: kind "tcp", "circuit", "quic", "ws", "other"; text (canonical); host,
----port of the first hop; peer (final /p2p); relay and relay_addr of circuits; is_public, is_private,
----is_loopback; components {{name, value}}.
+---Takes an address apart: kind "tcp", "circuit", "quic", "ws", "other"; text (canonical); host and
+---port of the first hop; peer (final /p2p); relay and relay_addr of circuits; is_public,
+---is_private, is_loopback; components {{name, value}}.
 ---@param text string
 ---@return table?, peerup.err?
 function core.multiaddr.inspect(text) end
