@@ -473,10 +473,12 @@ static void on_opened(void *data, int status, const pu_error *err, pu_stream *s)
     forget(x);
     return;
   }
-  bool going = x->conn != NULL && (x->kind == ASK ? hear(x, s) : tell(x, s));
-  if (x->conn == NULL)
+  if (x->conn == NULL) { /* it ended in the same turn */
     forget(x);
-  if (!going)
+    pu_stream_reset(s, 0);
+    return;
+  }
+  if (!(x->kind == ASK ? hear(x, s) : tell(x, s)))
     pu_stream_reset(s, 0);
 }
 
