@@ -150,11 +150,10 @@ static bool carry_out(pu_link *l) {
     room += len;
     space -= len;
   }
+  want(l, l->want | PU_WANT_READ);
   ssize_t got = pu_tcp_readv(l->tcp, iov, n);
-  if (got == PU_E_AGAIN) {
-    want(l, l->want | PU_WANT_READ);
+  if (got == PU_E_AGAIN)
     return false;
-  }
   if (got == 0) {
     on_local_eof(l);
     return false;
@@ -179,7 +178,10 @@ static bool carry_out(pu_link *l) {
     l->proxy->stats.bytes_out += len;
   }
   pu_stream_uncork(s);
-  return !l->ended && (size_t)got == room;
+  if (l->ended || (size_t)got == room)
+    return !l->ended;
+  want(l, l->want | PU_WANT_READ); /* emptied: the next bytes announce themselves */
+  return false;
 }
 
 static void carry_out_all(pu_link *l) {
@@ -187,8 +189,6 @@ static void carry_out_all(pu_link *l) {
   l->busy++;
   while (l->stream != NULL && !l->local_eof && rounds < READS_PER_EVENT && carry_out(l))
     rounds++;
-  if (rounds == READS_PER_EVENT && !l->ended && !l->local_eof)
-    want(l, l->want | PU_WANT_READ);
   l->busy--;
   release(l);
 }
