@@ -1,11 +1,12 @@
-/* Proxies: a local listener whose connections go to a peer, or a protocol whose streams go to a local
- * service (wire 18). The carrying itself is in link.c. */
-#include "multiaddr/multiaddr.h"
-#include "platform/assert.h"
-#include "proxy/proxy_priv.h"
+/* Proxies: a local listener whose connections go to a peer, or a protocol whose streams go to a
+ * local service (wire 18). The carrying itself is in link.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "multiaddr/multiaddr.h"
+#include "platform/assert.h"
+#include "proxy/proxy_priv.h"
 
 /* ---- life ---- */
 
@@ -159,7 +160,7 @@ int pu_proxy_listen(pu_engine *e, const char *listen, const pu_peer_id *peer, co
   char text[PU_SOCKADDR_TEXT];
   pu_sockaddr bound;
   char host[256];
-  uint16_t port;
+  uint16_t port = 0;
   int status = split_address(listen, host, sizeof host, &port, err);
   if (status == 0)
     status = new_proxy(e, protocol, on_event, data, &p);
@@ -172,7 +173,8 @@ int pu_proxy_listen(pu_engine *e, const char *listen, const pu_peer_id *peer, co
     p->listeners[0] = NULL;
     free_proxy(p);
     if (status == PU_E_INVAL || status == PU_E_NO_ADDRESS)
-      return pu_error_set(err, status, "cannot listen on %s: not an address of this machine", listen);
+      return pu_error_set(err, status, "cannot listen on %s: not an address of this machine",
+                          listen);
     return pu_error_set(err, status, "cannot listen on %s", listen);
   }
   pu_tcp_listener_address(p->listeners[0], &bound);
@@ -192,7 +194,7 @@ int pu_proxy_expose(pu_engine *e, const char *protocol, const char *target,
                     pu_proxy_event_fn on_event, void *data, pu_proxy **out, pu_error *err) {
   pu_proxy *p;
   char host[256];
-  uint16_t port;
+  uint16_t port = 0;
   int status = split_address(target, host, sizeof host, &port, err);
   if (status == 0 && port == 0)
     status = pu_error_set(err, PU_E_INVAL, "\"%s\": port 0 cannot be connected to", target);
