@@ -1,21 +1,22 @@
-/* One carried connection: a local TCP socket and a stream, bytes both ways, half-close both ways, and
- * back-pressure by not reading (wire 18.2).
+/* One carried connection: a local TCP socket and a stream, bytes both ways, half-close both ways,
+ * and back-pressure by not reading (wire 18.2).
  *
- *   local -> peer: what the socket has is read into the engine's scratch in pieces with room around, and
- *                  goes out from there, sealed in place, in one system call; no more is read than the
+ *   local -> peer: what the socket has is read into the engine's scratch in pieces with room
+ * around, and goes out from there, sealed in place, in one system call; no more is read than the
  *                  peer's window takes.
- *   peer -> local: what the stream offers is written from where it lies; what the socket does not take
- *                  stays with the stream, which holds the peer back.
+ *   peer -> local: what the stream offers is written from where it lies; what the socket does not
+ * take stays with the stream, which holds the peer back.
  *
  * Nothing is allocated while a connection idles. */
-#include "multiaddr/multiaddr.h"
-#include "platform/assert.h"
-#include "proxy/proxy_priv.h"
 #include <stdio.h>
 #include <string.h>
 
-#define PIECES 4u           /* records of one read */
-#define READS_PER_EVENT 2u  /* other connections get their turn after so many */
+#include "multiaddr/multiaddr.h"
+#include "platform/assert.h"
+#include "proxy/proxy_priv.h"
+
+#define PIECES 4u          /* records of one read */
+#define READS_PER_EVENT 2u /* other connections get their turn after so many */
 
 struct pu_link {
   pu_list node; /* proxy->links */
@@ -29,6 +30,9 @@ struct pu_link {
   uint64_t began_us, bytes_in, bytes_out;
   pu_peer_id peer;
   uint8_t retries;
+  uint8_t pieces; /* of the next read: fewer after the connection took less than it promised */
+  uint8_t *rest;  /* read and not taken */
+  size_t rest_len, rest_pos;
   bool connected; /* the local socket stands */
   bool local_eof, peer_eof;
   bool told, ended;
@@ -55,6 +59,12 @@ static void forget_addrs(pu_link *l) {
   pu_free(l->addrs);
   l->addrs = NULL;
   l->addr_count = l->next_addr = 0;
+}
+
+static void forget_rest(pu_link *l) {
+  pu_free(l->rest);
+  l->rest = NULL;
+  l->rest_len = l->rest_pos = 0;
 }
 
 static void tell(pu_link *l, bool opened, int status, const char *detail) {
@@ -100,13 +110,14 @@ static void end(pu_link *l, int status, const char *detail) {
   pu_list_remove(&l->node);
   p->link_count--;
   forget_addrs(l);
+  forget_rest(l);
   if (l->told)
     p->stats.active--;
   if (status != 0 && status != PU_E_CLOSED && l->bytes_in == 0)
     p->stats.failures++; /* nothing came of it */
-  PU_LOG(&p->engine->log, status == 0 ? PU_LOG_DEBUG : PU_LOG_INFO, "proxy", "%s: %s%s%s", p->protocol,
-         status == 0 ? "connection ended" : pu_error_sentence(status), detail[0] != '\0' ? ": " : "",
-         detail);
+  PU_LOG(&p->engine->log, status == 0 ? PU_LOG_DEBUG : PU_LOG_INFO, "proxy", "%s: %s%s%s",
+         p->protocol, status == 0 ? "connection ended" : pu_error_sentence(status),
+         detail[0] != '\0' ? ": " : "", detail);
   tell(l, false, status, detail);
   l->busy--;
   release(l);
@@ -133,24 +144,84 @@ static void on_local_eof(pu_link *l) {
   end_if_done(l);
 }
 
-/* carry_out reads once and sends; returns whether more may be waiting. */
-static bool carry_out(pu_link *l) {
-  pu_engine *e = l->proxy->engine;
-  pu_iov iov[PIECES];
-  const size_t chunk = pu_stream_chunk(l->stream);
-  size_t space = pu_stream_space(l->stream), n = 0, room = 0;
-  if (space == 0) { /* on_writable asks again */
-    want(l, l->want & ~(unsigned)PU_WANT_READ);
+static void count_out(pu_link *l, size_t len) {
+  l->bytes_out += len;
+  l->proxy->stats.bytes_out += len;
+}
+
+/* send_rest sends what an earlier read left over; true when nothing is left. */
+static bool send_rest(pu_link *l) {
+  if (l->rest == NULL)
+    return true;
+  ssize_t taken = pu_stream_write(l->stream, l->rest + l->rest_pos, l->rest_len - l->rest_pos);
+  if (taken < 0) {
+    end(l, (int)taken, "the stream takes no more");
     return false;
   }
-  for (uint8_t *at = e->scratch; n < PIECES && space > 0; n++) {
+  count_out(l, (size_t)taken);
+  l->rest_pos += (size_t)taken;
+  if (l->rest_pos < l->rest_len)
+    return false;
+  forget_rest(l);
+  return true;
+}
+
+/* keep_rest copies what the stream did not take: |left| bytes, from |skip| on in the first piece.
+ * The connection below may fill up between two pieces; this happens rarely, and reads get smaller
+ * then. */
+static void keep_rest(pu_link *l, const pu_iov *iov, size_t skip, size_t left) {
+  l->pieces = 1;
+  l->rest = pu_alloc(&l->proxy->engine->mem, left);
+  if (l->rest == NULL) {
+    end(l, PU_E_NOMEM, "no memory for what the connection does not take");
+    return;
+  }
+  for (; left > 0; iov++, skip = 0) {
+    const size_t len = iov->len - skip < left ? iov->len - skip : left;
+    memcpy(l->rest + l->rest_len, (const uint8_t *)iov->base + skip, len);
+    l->rest_len += len;
+    left -= len;
+  }
+}
+
+/* send_pieces sends the |left| bytes that were read into |iov|. */
+static void send_pieces(pu_link *l, const pu_iov *iov, size_t left) {
+  pu_stream *s = l->stream;
+  pu_stream_cork(s);
+  for (; left > 0 && l->stream != NULL; iov++) {
+    const size_t len = left < iov->len ? left : iov->len;
+    ssize_t taken = pu_stream_write_room(s, iov->base, len, PU_STREAM_HEAD, PU_STREAM_TAIL);
+    if (taken < 0) {
+      end(l, (int)taken, "the stream takes no more");
+      break;
+    }
+    count_out(l, (size_t)taken);
+    left -= (size_t)taken;
+    if ((size_t)taken < len) {
+      keep_rest(l, iov, (size_t)taken, left);
+      break;
+    }
+  }
+  pu_stream_uncork(s);
+}
+
+/* carry_out reads once and sends; returns whether more may be waiting. */
+static bool carry_out(pu_link *l) {
+  pu_iov iov[PIECES];
+  size_t n = 0, room = 0;
+  if (!send_rest(l))
+    return false;
+  const size_t chunk = pu_stream_chunk(l->stream);
+  size_t space = pu_stream_space(l->stream);
+  for (uint8_t *at = l->proxy->engine->scratch; n < l->pieces && space > 0; n++) {
     const size_t len = space < chunk ? space : chunk;
     iov[n] = (pu_iov){at + PU_STREAM_HEAD, len};
     at += PU_STREAM_HEAD + len + PU_STREAM_TAIL;
     room += len;
     space -= len;
   }
-  want(l, l->want | PU_WANT_READ);
+  if (n == 0)
+    return false;
   ssize_t got = pu_tcp_readv(l->tcp, iov, n);
   if (got == PU_E_AGAIN)
     return false;
@@ -162,26 +233,10 @@ static bool carry_out(pu_link *l) {
     end(l, (int)got, "the local side broke off");
     return false;
   }
-  pu_stream *s = l->stream;
-  size_t left = (size_t)got;
-  pu_stream_cork(s);
-  for (size_t i = 0; left > 0 && l->stream != NULL; i++) {
-    const size_t len = left < iov[i].len ? left : iov[i].len;
-    ssize_t taken = pu_stream_write_room(s, iov[i].base, len, PU_STREAM_HEAD, PU_STREAM_TAIL);
-    if (taken < 0 || (l->stream != NULL && (size_t)taken != len)) {
-      if (!l->ended)
-        end(l, taken < 0 ? (int)taken : PU_E_IO, "the stream takes no more");
-      break;
-    }
-    left -= len;
-    l->bytes_out += len;
-    l->proxy->stats.bytes_out += len;
-  }
-  pu_stream_uncork(s);
-  if (l->ended || (size_t)got == room)
-    return !l->ended;
-  want(l, l->want | PU_WANT_READ); /* emptied: the next bytes announce themselves */
-  return false;
+  if (l->pieces < PIECES)
+    l->pieces++;
+  send_pieces(l, iov, (size_t)got);
+  return !l->ended && (size_t)got == room;
 }
 
 static void carry_out_all(pu_link *l) {
@@ -189,6 +244,11 @@ static void carry_out_all(pu_link *l) {
   l->busy++;
   while (l->stream != NULL && !l->local_eof && rounds < READS_PER_EVENT && carry_out(l))
     rounds++;
+  if (l->stream != NULL && !l->local_eof) {
+    /* The socket is watched while there is room for its bytes; else on_writable follows. */
+    const bool room = l->rest == NULL && pu_stream_space(l->stream) > 0;
+    want(l, room ? l->want | PU_WANT_READ : l->want & ~(unsigned)PU_WANT_READ);
+  }
   l->busy--;
   release(l);
 }
@@ -323,12 +383,12 @@ static void on_retry(void *data) {
 }
 
 static pu_link *new_link(pu_proxy *p, void (*on_timer)(void *)) {
-  pu_link *l =
-      p->link_count < PU_PROXY_LINKS_MAX ? pu_zalloc(&p->engine->mem, sizeof *l) : NULL;
+  pu_link *l = p->link_count < PU_PROXY_LINKS_MAX ? pu_zalloc(&p->engine->mem, sizeof *l) : NULL;
   if (l == NULL)
     return NULL;
   p->link_count++;
   l->proxy = p;
+  l->pieces = PIECES;
   l->began_us = pu_now_us(p->engine->platform);
   pu_timer_init(&l->timer, p->engine->platform, on_timer, l);
   pu_list_push(&p->links, &l->node);
@@ -458,7 +518,8 @@ int pu_link_serve(pu_proxy *p, pu_stream *s) {
   }
   int status = pu_timer_after(&l->timer, PU_PROXY_CONNECT_US);
   if (status == 0)
-    status = pu_resolve_start(p->engine->platform, p->host, p->port, 0, on_resolved, l, &l->resolve);
+    status =
+        pu_resolve_start(p->engine->platform, p->host, p->port, 0, on_resolved, l, &l->resolve);
   if (status != 0)
     refuse(l, status);
   return 0;

@@ -4,10 +4,10 @@
 
 #include "swarm/engine_priv.h"
 
-#define PU_PROXY_LINKS_MAX 32768u          /* connections of one proxy at once */
-#define PU_PROXY_CONNECT_US 10000000u      /* to the local service (wire 18.2) */
-#define PU_PROXY_OPEN_MS 30000u            /* the stream to the peer (wire 18.2) */
-#define PU_PROXY_RETRIES 3u                /* after 1, 2 and 4 s */
+#define PU_PROXY_LINKS_MAX 32768u     /* connections of one proxy at once */
+#define PU_PROXY_CONNECT_US 10000000u /* to the local service (wire 18.2) */
+#define PU_PROXY_OPEN_MS 30000u       /* the stream to the peer (wire 18.2) */
+#define PU_PROXY_RETRIES 3u           /* after 1, 2 and 4 s */
 
 typedef struct pu_link pu_link;
 
@@ -18,8 +18,8 @@ struct pu_proxy {
   char *protocol;
   char address[288]; /* as bound, or the target as given */
   pu_tcp_listener *listeners[2];
-  pu_peer_id peer;        /* listening: whom to reach */
-  char host[256];         /* exposing: the target */
+  pu_peer_id peer; /* listening: whom to reach */
+  char host[256];  /* exposing: the target */
   uint16_t port;
   pu_proxy_event_fn on_event;
   void *data;
