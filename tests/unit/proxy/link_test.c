@@ -180,3 +180,221 @@ static void test_peer_appears(void **state) {
   rig_run(r, 200 * MS); /* the third at 3 s */
   assert_int_equal(r->near_heard.opened, 1);
   RUN_UNTIL(r, 5, r->client.tcp == NULL);
+  assert_int_equal(r->client.got, 100000);
+  assert_int_equal(r->client.failed, 0);
+  rig_end(r);
+}
+
+static void test_peer_never_appears(void **state) {
+  (void)state;
+  rig *r = rig_new(4, NULL);
+  rig_proxies(r, "10.0.0.3:22");
+  rig_connect(r, &(tcp_app){.to_send = 10});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_int_equal(r->client.failed, PU_E_RESET);
+  assert_int_equal(r->near_heard.ended, 1);
+  assert_int_equal(r->near_heard.status, PU_E_REFUSED);
+  assert_true(strstr(r->near_heard.detail, r->far.addr) != NULL); /* which address, and why */
+  assert_true(strstr(r->near_heard.detail, "connection refused") != NULL);
+  assert_true(r->near_heard.duration_us >= 7 * SIM_SECOND);
+  assert_true(r->near_heard.duration_us < 8 * SIM_SECOND);
+  pu_proxy_stats stats;
+  pu_proxy_stats_get(r->listening, &stats);
+  assert_int_equal(stats.failures, 1);
+  assert_int_equal(stats.connections, 0);
+  assert_int_equal(stats.active, 0);
+  rig_end(r);
+}
+
+/* What the peer refuses is not tried again. */
+static void test_refusals_are_final(void **state) {
+  (void)state;
+  rig *r = rig_start(5, NULL, &(tcp_app){.echo = true});
+  r->far.denied = 1u << PU_ASK_STREAM;
+  rig_connect(r, &(tcp_app){.to_send = 10});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_true(r->near_heard.duration_us < SIM_SECOND);
+  r->near.denied = 1u << PU_ASK_DIAL;
+  (void)pu_engine_disconnect(r->near.engine, &r->far.id);
+  rig_connect(r, &(tcp_app){.to_send = 10});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_int_equal(r->near_heard.ended, 2);
+  assert_int_equal(r->near_heard.status, PU_E_DENIED);
+  assert_true(r->near_heard.duration_us < SIM_SECOND);
+  rig_end(r);
+}
+
+/* The proxy is closed while a connection waits: for the next try, for the dial. */
+static void test_closed_while_opening(void **state) {
+  (void)state;
+  for (unsigned ms = 0; ms < 2000; ms += 250) {
+    rig *r = rig_new(6, &(pu_sim_link){.delay_us = 50 * MS});
+    rig_proxies(r, "10.0.0.3:22");
+    rig_connect(r, &(tcp_app){.to_send = 10});
+    rig_run(r, ms * MS + 10);
+    pu_proxy_close(r->listening);
+    RUN_UNTIL(r, 20, r->client.tcp == NULL);
+    assert_int_equal(r->client.failed, PU_E_RESET);
+    rig_end(r);
+  }
+}
+
+static void test_target_does_not_answer(void **state) {
+  (void)state;
+  rig *r = rig_start(7, NULL, &(tcp_app){.echo = true});
+  connect_hosts(r);
+  set_link(r, &r->far, &r->third, &(pu_sim_link){.down = true});
+  rig_connect(r, &(tcp_app){.to_send = 300000});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_int_equal(r->client.failed, PU_E_RESET);
+  assert_int_equal(r->far_heard.status, PU_E_TIMEOUT);
+  assert_string_equal(r->far_heard.detail,
+                      "cannot connect to the local service 10.0.0.3:22: timed out");
+  assert_true(r->far_heard.duration_us >= 10 * SIM_SECOND - 10 * MS);
+  assert_true(r->far_heard.duration_us <= 10 * SIM_SECOND + 10 * MS);
+  rig_end(r);
+}
+
+static void test_target_by_name(void **state) {
+  (void)state;
+  rig *r = rig_new(8, NULL);
+  rig_far_listens(r);
+  assert_int_equal(pu_sim_name(r->sim, "nas.home.arpa", &r->third.ip), 0);
+  rig_proxies(r, "nas.home.arpa:22");
+  rig_service(r, &(tcp_app){.echo = true});
+  rig_connect(r, &(tcp_app){.to_send = 1000});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_int_equal(r->client.got, 1000);
+  pu_proxy_close(r->exposing);
+  assert_int_equal(pu_proxy_expose(r->far.engine, PROTOCOL, "nobody.home.arpa:22", on_proxy,
+                                   &r->far_heard, &r->exposing, NULL),
+                   0);
+  rig_connect(r, &(tcp_app){.to_send = 1000});
+  RUN_UNTIL(r, 20, r->client.tcp == NULL);
+  assert_int_equal(r->far_heard.status, PU_E_NOT_FOUND);
+  assert_string_equal(r->far_heard.detail,
+                      "cannot connect to the local service nobody.home.arpa:22: not found");
+  rig_end(r);
+}
+
+/* ---- ends ---- */
+
+/* The path breaks in the middle: both sides learn it, nobody takes half for the whole. */
+static void test_cut(void **state) {
+  (void)state;
+  rig *r = rig_start(9, &(pu_sim_link){.delay_us = 20 * MS, .rate_bytes_s = 1000000},
+                     &(tcp_app){.to_send = 10000000, .seed_out = 1, .seed_in = 2});
+  rig_connect(r, &(tcp_app){.to_send = 10000000, .seed_out = 2, .seed_in = 1});
+  RUN_UNTIL(r, 20, r->client.got > 100000);
+  pu_sim_cut(r->sim, r->near.platform, r->far.platform);
+  RUN_UNTIL(r, 5, r->client.tcp == NULL && r->server.apps->tcp == NULL);
+  assert_int_equal(r->client.failed, PU_E_RESET);
+  assert_int_equal(r->server.apps->failed, PU_E_RESET);
+  assert_false(r->client.wrong || r->server.apps->wrong);
+  assert_int_equal(r->near_heard.status, PU_E_GONE);
+  assert_int_equal(r->far_heard.status, PU_E_GONE);
+  assert_string_equal(r->near_heard.detail, "the connection to the peer ended");
+  rig_end(r);
+}
+
+/* More than the window at once, behind an offer that takes some of the window. */
+static void test_much_at_once(void **state) {
+  (void)state;
+  static char protocol[700] = "/peerup/";
+  memset(protocol + 8, 'x', sizeof(protocol) - 9);
+  for (uint64_t seed = 1; seed <= 10; seed++) {
+    rig *r = rig_new(seed, &(pu_sim_link){.delay_us = 30 * MS});
+    r->protocol = protocol;
+    rig_far_listens(r);
+    rig_proxies(r, "10.0.0.3:22");
+    rig_service(r, &(tcp_app){.seed_in = seed, .seed_out = seed, .to_send = 100});
+    rig_connect(r, &(tcp_app){.to_send = 2000000, .seed_out = seed, .seed_in = seed});
+    RUN_UNTIL(r, 60, r->client.tcp == NULL && r->server.apps->tcp == NULL);
+    assert_int_equal(r->server.apps->got, 2000000);
+    assert_int_equal(r->client.got, 100);
+    assert_false(r->client.wrong || r->server.apps->wrong);
+    rig_end(r);
+  }
+}
+
+/* Loss, delay, short reads and writes, pauses of a reader: every byte arrives, once and in order.
+ */
+static void test_bad_paths(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 40; seed++) {
+    rig *r =
+        rig_start(seed, NULL, &(tcp_app){.to_send = 700000, .seed_out = seed, .seed_in = seed + 1});
+    const pu_sim_link link = {.delay_us = pu_sim_random(r->sim) % (80 * MS),
+                              .jitter_us = pu_sim_random(r->sim) % (40 * MS),
+                              .loss_ppm = (uint32_t)(pu_sim_random(r->sim) % 30000),
+                              .rate_bytes_s = 500000 + pu_sim_random(r->sim) % 5000000};
+    set_link(r, &r->near, &r->far, &link);
+    rig_connect(r, &(tcp_app){.to_send = 900000, .seed_out = seed + 1, .seed_in = seed});
+    for (int i = 0; i < 20 && r->client.tcp != NULL; i++) {
+      tcp_app_set_paused(&r->client, (pu_sim_random(r->sim) & 1) != 0);
+      if (r->server.count > 0)
+        tcp_app_set_paused(r->server.apps, (pu_sim_random(r->sim) & 1) != 0);
+      rig_run(r, 100 * MS);
+    }
+    tcp_app_set_paused(&r->client, false);
+    RUN_UNTIL(r, 60, r->server.count > 0);
+    tcp_app_set_paused(r->server.apps, false);
+    RUN_UNTIL(r, 120, r->client.tcp == NULL && r->server.apps->tcp == NULL);
+    SIM_CHECK(r->client.got == 700000 && r->server.apps->got == 900000, "bytes are missing");
+    SIM_CHECK(!r->client.wrong && !r->server.apps->wrong, "bytes are wrong");
+    pu_proxy_stats stats;
+    RUN_UNTIL(r, 5, r->near_heard.ended == 1 && r->far_heard.ended == 1);
+    pu_proxy_stats_get(r->listening, &stats);
+    SIM_CHECK(stats.bytes_in == 700000 && stats.bytes_out == 900000, "bytes are miscounted");
+    rig_end(r);
+  }
+}
+
+/* ---- memory ---- */
+
+/* One host's n-th allocation fails, for each n: whatever happens to the connection, it ends on both
+ * sides, a whole answer is the right one, and the accounts balance. */
+static void fail_each_allocation(bool far) {
+  unsigned unharmed = 0;
+  for (uint64_t n = 1; unharmed < 3; n++) {
+    rig *r = rig_start(n, &(pu_sim_link){.delay_us = MS}, &(tcp_app){.echo = true});
+    pu_engine *e = far ? r->far.engine : r->near.engine;
+    const uint64_t before = e->mem.count;
+    pu_mem_fail_at(&e->mem, n);
+    rig_connect(r, &(tcp_app){.to_send = 100000});
+    RUN_UNTIL(r, 60, r->client.tcp == NULL);
+    SIM_CHECK(r->client.failed != 0 || r->client.got == r->client.sent, "a part taken for all");
+    unharmed += e->mem.count - before < n;
+    rig_end(r);
+    SIM_CHECK(n < 5000, "no end");
+  }
+}
+
+static void test_no_memory_near(void **state) {
+  (void)state;
+  fail_each_allocation(false);
+}
+
+static void test_no_memory_far(void **state) {
+  (void)state;
+  fail_each_allocation(true);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_one_round_trip),
+      cmocka_unit_test(test_long_path),
+      cmocka_unit_test(test_peer_appears),
+      cmocka_unit_test(test_peer_never_appears),
+      cmocka_unit_test(test_refusals_are_final),
+      cmocka_unit_test(test_closed_while_opening),
+      cmocka_unit_test(test_target_does_not_answer),
+      cmocka_unit_test(test_target_by_name),
+      cmocka_unit_test(test_cut),
+      cmocka_unit_test(test_much_at_once),
+      cmocka_unit_test(test_bad_paths),
+      cmocka_unit_test(test_no_memory_near),
+      cmocka_unit_test(test_no_memory_far),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
