@@ -34,6 +34,27 @@ function Log:write(level, message, ...)
   self.sink(table.concat(parts, " ") .. "\n")
 end
 
+--- Makes a writer for what strangers can cause as often as they like: beyond so many lines a minute
+-- it only counts, and tells the number later.
+---@param per_minute integer
+---@return fun(level: string, message: string, ...)
+function Log:limited(per_minute)
+  local window, count, hidden = 0, 0, 0
+  return function(level, message, ...)
+    local minute = self.clock() // 60
+    if minute ~= window then
+      if hidden > 0 then self:info("more of these lines were left out", "count", hidden) end
+      window, count, hidden = minute, 0, 0
+    end
+    count = count + 1
+    if count > per_minute then
+      hidden = hidden + 1
+      return
+    end
+    self:write(level, message, ...)
+  end
+end
+
 for _, level in ipairs { "debug", "info", "warn", "error" } do
   Log[level] = function(self, message, ...) self:write(level, message, ...) end
 end

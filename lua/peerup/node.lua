@@ -29,22 +29,12 @@ local PING_TIMEOUT_S = 15
 local Node = {}
 Node.__index = Node
 
---- Keeps refusals from filling the log.
+--- Logs refusals, but not as many as a stranger can cause.
 local function denial_log(log)
-  local window, count, hidden = 0, 0, 0
+  local write = log:limited(M.DENIALS_PER_MINUTE)
   return function(question, why)
-    local minute = os.time() // 60
-    if minute ~= window then
-      if hidden > 0 then log:info("more refusals in the last minute", "count", hidden) end
-      window, count, hidden = minute, 0, 0
-    end
-    count = count + 1
-    if count > M.DENIALS_PER_MINUTE then
-      hidden = hidden + 1
-      return
-    end
-    log:info("refused", "what", question.ask, "peer", question.peer, "target", question.target,
-      "protocol", question.protocol, "why", why)
+    write("info", "refused", "what", question.ask, "peer", question.peer, "target",
+      question.target, "protocol", question.protocol, "why", why)
   end
 end
 M.denial_log = denial_log
@@ -363,6 +353,8 @@ end
 ---@return true?, peerup.err?
 function Node:reload_authorized()
   if not self.rules.gating then return true end
+  -- Before reading: what is written from now on is a change that will be told of.
+  if self.watcher then self.watcher:seen(self.config.security.authorized_keys_file) end
   local authorized, problem = M.read_authorized(self.config, true)
   if not authorized then
     self.log:error("authorized_keys not taken up, the old rules stay", "why", tostring(problem))

@@ -210,6 +210,8 @@ end
 ---@return true?, peerup.err?
 function Relay:reload_authorized()
   if not self.rules.gating then return true end
+  -- Before reading: what is written from now on is a change that will be told of.
+  if self.watcher then self.watcher:seen(self.config.security.authorized_keys_file) end
   local authorized, problem = node.read_authorized(self.config, true)
   if not authorized then
     self.log:error("authorized_keys not taken up, the old rules stay", "why", tostring(problem))

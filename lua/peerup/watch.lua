@@ -72,7 +72,7 @@ function Watch:look()
   end
 end
 
---- Takes the state of a file as seen, after an own change of it that needs no call.
+--- Takes the state of a file as seen: its owner reads it now, and needs no call for it.
 function Watch:seen(path)
   if self.files[path] then self.files[path] = signature(path) end
 end

@@ -6,6 +6,7 @@ local load = require "peerup.config.load"
 
 local STATUS_MS = 30000
 local DRAIN_MS = 100
+local DROPS_PER_MINUTE = 20
 
 local function tag(addr)
   if addr:find("/p2p-circuit", 1, true) then return "[RELAY]" end
@@ -60,6 +61,7 @@ local function banner(ctx, n, paths)
 end
 
 local function log_events(n)
+  local write = n.log:limited(DROPS_PER_MINUTE)
   n:on_event(function(event)
     local conn = event.conn
     if event.type == "connected" then
@@ -72,8 +74,8 @@ local function log_events(n)
     elseif event.type == "reservation_lost" then
       n.log:warn("no relay reservation", "relay", event.peer, "code", event.code, "why",
         event.detail)
-    elseif event.type == "dropped" then
-      n.log:warn("connection dropped", "peer", event.peer, "code", event.code, "why",
+    elseif event.type == "dropped" and event.code ~= "denied" then -- the policy has logged those
+      write("warn", "connection dropped", "peer", event.peer, "code", event.code, "why",
         event.detail)
     end
   end)

@@ -52,7 +52,7 @@ end
 
 --- Keeps the peer connected: comes back after a loss, with growing pauses.
 local function keep(ctx, n, peer, report)
-  local attempt = 0
+  local attempt, told = 0, nil
   while not ctx.stopped and n.host do
     if n.host:best_conn(peer) then
       attempt = 0
@@ -63,9 +63,14 @@ local function keep(ctx, n, peer, report)
       report()
       attempt = attempt + 1
       if not task.sleep(RECONNECT_S[math.min(attempt, #RECONNECT_S)]) then return end
-      if n.host and n:reach(peer, CONNECT_S) then
+      local conn, problem = n:reach(peer, CONNECT_S)
+      if conn then
+        told = nil
         report()
         go_direct(n, peer)
+      elseif not ctx.stopped and problem.code ~= told then
+        told = problem.code -- each reason once, not each try
+        ctx.err:paint("yellow", "Still not connected: %s", tostring(problem))
       end
     end
   end

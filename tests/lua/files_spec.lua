@@ -115,6 +115,21 @@ describe("log", function()
   end)
 end)
 
+describe("a limited log", function()
+  it("counts what is too much, and starts anew each minute", function()
+    local lines, now = {}, 0
+    local function keep(text) lines[#lines + 1] = text end
+    local l = log.new(keep, "info", function() return now end)
+    local write = l:limited(2)
+    for _ = 1, 5 do write("info", "x") end
+    assert.equal(2, #lines)
+    now = 60
+    write("info", "x")
+    assert.equal(4, #lines)
+    assert.matches("left out\" count=3", lines[3], 1, true)
+  end)
+end)
+
 describe("net", function()
   it("knows which addresses are global", function()
     for _, ip in ipairs { "10.1.1.1", "127.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.1.1",

@@ -183,7 +183,7 @@ local auth_text = rows_text(function(e)
   return e.peer_id .. (e.comment and "\t# " .. e.comment or "")
 end)
 
--- ---- invites: an extension; `peerup invite` uses it so that a running daemon serves the joiner ----
+-- ---- invites: an extension, so that a running daemon serves the joiner of `peerup invite` ----
 
 local function read_body(request)
   local body = json.decode(request.body)

@@ -214,6 +214,7 @@ function Inviter:attempt(stream)
   stream:write(machine:accept(), M.HANDSHAKE_S)
   stream:close_write()
   stream:read(1, M.LINGER_S) -- until the joiner has read it and closes
+  stream:close()
   self.state = "open"
   self:finish("joined")
   return true
