@@ -47,7 +47,7 @@ version_of() {
     go) awk '$1 == "github.com/libp2p/go-libp2p" { print "go-libp2p " $2; exit }' "$source/go/go.mod" ;;
     js) "$work/js/node_modules/.bin/node" -p \
       '"js-libp2p v" + require("'"$work"'/js/node_modules/libp2p/package.json").version' ;;
-    peerup) "$build/peerup" version | head -1 | cut -d' ' -f1-2 ;;
+    peerup) "$build/peerup" version | sed -n '1s/^\([^ ]* [^ ]*\).*/\1/p' ;;
   esac
 }
 
@@ -55,8 +55,11 @@ version_of() {
 
 children=()
 cleanup() {
-  [ ${#children[@]} -eq 0 ] || kill "${children[@]}" 2>/dev/null || true
-  wait 2>/dev/null || true
+  stop_serving
+  for pid in "${children[@]}"; do
+    kill -9 "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
   rm -rf "$scratch"
 }
 scratch=$(mktemp -d)
@@ -118,7 +121,7 @@ transport_case() { # DIALER LISTENER
   done
   local median=$(((rounds + 1) / 2))
   record "tcp/noise/yamux $1 -> $2" $status \
-    "$(printf '%s\n' "${handshake[@]:-}" | sort -n | sed -n "${median}p") ms"
+    "$(printf '%.1f\n' "${handshake[@]:-0}" | sort -n | sed -n "${median}p") ms"
 }
 
 relay_peer() {
@@ -139,14 +142,27 @@ first_line() { # FILE: its first line, once it is there
   return 1
 }
 
+# serve starts a peer whose standard input stays open until stop_serving; it ends with it or is killed.
+serving=()
+serve() { # NAME IMPLEMENTATION ARGUMENTS...
+  local name=$1 implementation=$2
+  shift 2
+  "$(relay_peer "$implementation")" "$@" >"$scratch/$name.addr" 2>"$scratch/$name.log" <"$hold" &
+  serving+=($!)
+}
+stop_serving() {
+  [ ${#serving[@]} -eq 0 ] && return
+  kill "${serving[@]}" 2>/dev/null || true
+  wait "${serving[@]}" 2>/dev/null || true
+  serving=()
+}
+
 relay_case() { # RELAY LISTENER DIALER
-  local pids=() relay circuit out status=FAIL detail=""
+  local relay circuit out status=FAIL detail=""
   rm -f "$scratch"/relay.addr "$scratch"/listen.addr
-  sleep 60 | "$(relay_peer "$1")" relay >"$scratch/relay.addr" 2>"$scratch/relay.log" &
-  pids+=($!)
+  serve relay "$1" relay
   if relay=$(first_line "$scratch/relay.addr"); then
-    sleep 60 | "$(relay_peer "$2")" listen "$relay" >"$scratch/listen.addr" 2>"$scratch/listen.log" &
-    pids+=($!)
+    serve listen "$2" listen "$relay"
     if circuit=$(first_line "$scratch/listen.addr"); then
       if out=$(timeout 60 "$(relay_peer "$3")" dial "$circuit" $echo_bytes 2>"$scratch/dial.log") &&
         [[ $out == *"p2p-circuit"* ]]; then
@@ -155,16 +171,17 @@ relay_case() { # RELAY LISTENER DIALER
       fi
     fi
   fi
-  [ $status = pass ] || tail -n 5 "$scratch"/{relay,listen,dial}.log >&2 || true
-  pkill -P $$ -f 'go-peer (relay|listen)|interop-peer (relay|listen)' 2>/dev/null || true
-  kill "${pids[@]}" 2>/dev/null || true
-  wait "${pids[@]}" 2>/dev/null || true
+  [ $status = pass ] || tail -n 20 "$scratch"/{relay,listen,dial}.log >&2 || true
+  stop_serving
   record "relay=$1 listener=$2 dialer=$3" $status "$detail"
 }
 
 # ---- the run ----
 
 prepare
+hold=$scratch/hold
+mkfifo "$hold"
+exec 9<>"$hold" # keeps the served peers' standard input open
 start_redis
 : >"$results"
 for partner in go js peerup; do
