@@ -538,11 +538,8 @@ static bool has_other_conn(const pu_conn *c) {
 
 /* age_addrs gives the addresses of a peer that is gone an end. */
 static void age_addrs(pu_engine *e, const pu_peer_id *id) {
-  pu_peer *p = pu_peerstore_find(e->peerstore, id);
   uint64_t end = pu_now_us(e->platform) + (uint64_t)PU_IDENTIFY_ADDR_TTL_S * 1000000;
-  for (size_t i = 0; p != NULL && i < p->addr_count; i++)
-    if (p->addrs[i].identified)
-      p->addrs[i].expires_us = end;
+  pu_peerstore_age_identified(e->peerstore, id, end);
 }
 
 static void on_conn_close(pu_module *base, pu_conn *c) {

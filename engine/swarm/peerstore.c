@@ -1,9 +1,11 @@
 /* The peer store; see peerstore.h. */
 #include "swarm/peerstore.h"
-#include "platform/assert.h"
-#include "swarm/conn.h"
+
 #include <stdio.h>
 #include <string.h>
+
+#include "platform/assert.h"
+#include "swarm/conn.h"
 
 #define BUCKETS 1024u
 /* After the n-th vain dial an address rests this long: 5 s, doubled each time, at most 5 min. */
@@ -72,7 +74,7 @@ static void make_room(pu_peerstore *s) {
     pu_peer *p = PU_CONTAINER_OF(node, pu_peer, link);
     bool needed = p->protect > 0 || pu_engine_find_conn(s->engine, &p->id, false) != NULL;
     for (size_t i = 0; i < p->addr_count && !needed; i++)
-      needed = p->addrs[i].expires_us == PU_PEERSTORE_FOREVER;
+      needed = p->addrs[i].given_until_us == PU_PEERSTORE_FOREVER;
     if (needed)
       continue;
     drop_peer(s, p);
@@ -122,9 +124,11 @@ static void drop_expired(pu_peerstore *s, pu_peer *p) {
 
 /* strip drops a final /p2p of the peer itself, which the store's key says already. */
 static void strip(const pu_peer_id *id, const pu_multiaddr *addr, pu_multiaddr *out) {
-  pu_ma_target target;
-  pu_multiaddr_target(addr, &target);
-  if (target.peer.len != 0 && pu_peer_id_equal(&target.peer, id))
+  pu_ma_component last = {0};
+  size_t pos = 0;
+  while (pu_multiaddr_next(addr, &pos, &last))
+    ;
+  if (last.code == PU_MA_P2P && last.len == id->len && memcmp(last.value, id->bytes, id->len) == 0)
     pu_multiaddr_without_peer(addr, out);
   else
     *out = *addr;
@@ -137,36 +141,51 @@ static pu_peer_addr *find_addr(pu_peer *p, const pu_multiaddr *addr) {
   return NULL;
 }
 
-/* oldest_identified returns the index of an address that may make room, or the count. */
-static size_t oldest_identified(const pu_peer *p) {
+/* replaceable returns the index of the address that makes room, or the count: what was given does
+ * not yield to what a peer tells of itself, and the first to expire goes first. */
+static size_t replaceable(const pu_peer *p, bool identified) {
   size_t best = p->addr_count;
-  for (size_t i = 0; i < p->addr_count; i++)
-    if (p->addrs[i].expires_us != PU_PEERSTORE_FOREVER &&
-        (best == p->addr_count || p->addrs[i].expires_us < p->addrs[best].expires_us))
+  for (size_t i = 0; i < p->addr_count; i++) {
+    const pu_peer_addr *a = &p->addrs[i];
+    if (a->given_until_us == PU_PEERSTORE_FOREVER || (identified && a->given_until_us != 0))
+      continue;
+    if (identified && a->expires_us == PU_PEERSTORE_FOREVER)
+      continue; /* as good as the new one */
+    if (best == p->addr_count || (a->given_until_us == 0 && p->addrs[best].given_until_us != 0) ||
+        ((a->given_until_us == 0) == (p->addrs[best].given_until_us == 0) &&
+         a->expires_us < p->addrs[best].expires_us))
       best = i;
+  }
   return best;
+}
+
+static void prolong(pu_peer_addr *a, uint64_t expires_us, bool identified) {
+  if (expires_us > a->expires_us)
+    a->expires_us = expires_us;
+  if (identified)
+    a->identified = true;
+  else if (expires_us > a->given_until_us)
+    a->given_until_us = expires_us;
 }
 
 int pu_peerstore_add_addr(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr,
                           uint64_t expires_us, bool identified) {
   pu_multiaddr plain;
   pu_peer *p;
-  int status = pu_peerstore_get(s, id, &p);
-  if (status != 0)
-    return status;
   strip(id, addr, &plain);
   if (plain.len == 0)
     return PU_E_INVAL;
+  int status = pu_peerstore_get(s, id, &p);
+  if (status != 0)
+    return status;
   drop_expired(s, p);
   pu_peer_addr *known = find_addr(p, &plain);
   if (known != NULL) {
-    if (expires_us > known->expires_us)
-      known->expires_us = expires_us;
-    known->identified = known->identified && identified;
+    prolong(known, expires_us, identified);
     return 0;
   }
   if (p->addr_count == PU_PEERSTORE_ADDRS_MAX) {
-    const size_t i = oldest_identified(p);
+    const size_t i = replaceable(p, identified);
     if (i == p->addr_count)
       return PU_E_LIMIT;
     drop_addr(p, i);
@@ -183,19 +202,28 @@ int pu_peerstore_add_addr(pu_peerstore *s, const pu_peer_id *id, const pu_multia
   if (bytes == NULL)
     return PU_E_NOMEM;
   memcpy(bytes, plain.bytes, plain.len);
-  p->addrs[p->addr_count++] = (pu_peer_addr){
-      .expires_us = expires_us, .identified = identified, .len = plain.len, .bytes = bytes};
+  pu_peer_addr *a = &p->addrs[p->addr_count++];
+  *a = (pu_peer_addr){.len = plain.len, .bytes = bytes};
+  prolong(a, expires_us, identified);
   return 0;
 }
 
 void pu_peerstore_drop_identified(pu_peerstore *s, const pu_peer_id *id) {
+  pu_peerstore_age_identified(s, id, 0);
+}
+
+void pu_peerstore_age_identified(pu_peerstore *s, const pu_peer_id *id, uint64_t expires_us) {
   pu_peer *p = pu_peerstore_find(s, id);
-  for (size_t i = 0; p != NULL && i < p->addr_count;) {
-    if (p->addrs[i].identified)
-      drop_addr(p, i);
-    else
-      i++;
+  if (p == NULL)
+    return;
+  for (size_t i = 0; i < p->addr_count; i++) {
+    pu_peer_addr *a = &p->addrs[i];
+    if (!a->identified)
+      continue;
+    a->identified = expires_us != 0;
+    a->expires_us = a->given_until_us > expires_us ? a->given_until_us : expires_us;
   }
+  drop_expired(s, p);
 }
 
 size_t pu_peerstore_addrs(pu_peerstore *s, const pu_peer_id *id, pu_multiaddr *out, size_t max) {
@@ -218,7 +246,8 @@ static pu_peer_addr *find_dialled(pu_peerstore *s, const pu_peer_id *id, const p
   return p != NULL ? find_addr(p, &plain) : NULL;
 }
 
-void pu_peerstore_dialled(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr, bool ok) {
+void pu_peerstore_dialled(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr,
+                          bool ok) {
   pu_peer_addr *a = find_dialled(s, id, addr);
   if (a == NULL)
     return;
@@ -294,8 +323,8 @@ int pu_engine_add_addr(pu_engine *e, const pu_peer_id *peer, const char *addr, u
   pu_multiaddr_target(&a, &target);
   if (target.peer.len != 0 && !pu_peer_id_equal(&target.peer, peer))
     return pu_error_set(err, PU_E_PEER_MISMATCH, "%s is the address of another peer", addr);
-  const uint64_t expires = ttl_s == UINT32_MAX ? PU_PEERSTORE_FOREVER
-                                               : pu_now_us(e->platform) + ttl_s * 1000000ull;
+  const uint64_t expires =
+      ttl_s == UINT32_MAX ? PU_PEERSTORE_FOREVER : pu_now_us(e->platform) + ttl_s * 1000000ull;
   status = pu_peerstore_add_addr(e->peerstore, peer, &a, expires, false);
   return status == 0 ? 0 : pu_error_set(err, status, "cannot keep the address %s", addr);
 }
@@ -303,15 +332,10 @@ int pu_engine_add_addr(pu_engine *e, const pu_peer_id *peer, const char *addr, u
 void pu_engine_known_addrs(const pu_engine *e, const pu_peer_id *peer,
                            void (*each)(void *data, const char *addr), void *data) {
   char text[PU_MULTIADDR_MAX_TEXT];
-  const pu_peer *p = pu_peerstore_find(e->peerstore, peer);
-  if (p == NULL)
-    return;
-  drop_expired(e->peerstore, pu_peerstore_find(e->peerstore, peer));
-  for (size_t i = 0; i < p->addr_count; i++) {
-    pu_multiaddr a = {.len = p->addrs[i].len};
-    memcpy(a.bytes, p->addrs[i].bytes, a.len);
-    each(data, pu_multiaddr_text(&a, text));
-  }
+  pu_multiaddr addrs[PU_PEERSTORE_ADDRS_MAX]; /* copies: |each| may change what is known */
+  const size_t count = pu_peerstore_addrs(e->peerstore, peer, addrs, PU_COUNT(addrs));
+  for (size_t i = 0; i < count; i++)
+    each(data, pu_multiaddr_text(&addrs[i], text));
 }
 
 void pu_engine_peer_protocols(const pu_engine *e, const pu_peer_id *peer,
@@ -325,13 +349,14 @@ void pu_engine_peer_protocols(const pu_engine *e, const pu_peer_id *peer,
 }
 
 int pu_engine_protect(pu_engine *e, const pu_peer_id *peer, bool on) {
-  pu_peer *p;
+  pu_peer *p = pu_peerstore_find(e->peerstore, peer);
+  if (!on) {
+    if (p != NULL && p->protect > 0)
+      p->protect--;
+    return 0;
+  }
   int status = pu_peerstore_get(e->peerstore, peer, &p);
-  if (status != 0)
-    return status;
-  if (on)
+  if (status == 0)
     p->protect++;
-  else if (p->protect > 0)
-    p->protect--;
-  return 0;
+  return status;
 }

@@ -5,17 +5,18 @@
 
 #include "swarm/engine_priv.h"
 
-#define PU_PEERSTORE_PEERS_MAX 2048
+#define PU_PEERSTORE_PEERS_MAX 8192 /* more than there are connections, by default */
 #define PU_PEERSTORE_ADDRS_MAX 64
 #define PU_PEERSTORE_PROTOCOLS_MAX 256
 #define PU_PEERSTORE_PROTOCOL_BYTES 16384u /* of all protocol names of a peer */
 #define PU_PEERSTORE_FOREVER UINT64_MAX
 
 typedef struct pu_peer_addr {
-  uint64_t expires_us;
+  uint64_t expires_us;       /* the later of both ends: as given, as identified */
+  uint64_t given_until_us;   /* 0: by nobody but identify */
   uint64_t backoff_until_us; /* dialled in vain: not before */
   uint32_t failures;
-  bool identified;           /* learned by identify: replaced by its next word */
+  bool identified;           /* told by identify, until its next word */
   uint16_t len;
   uint8_t *bytes;
 } pu_peer_addr;
@@ -41,8 +42,10 @@ PU_MUST_CHECK int pu_peerstore_get(pu_peerstore *s, const pu_peer_id *id, pu_pee
 PU_MUST_CHECK int pu_peerstore_add_addr(pu_peerstore *s, const pu_peer_id *id,
                                         const pu_multiaddr *addr, uint64_t expires_us,
                                         bool identified);
-/* pu_peerstore_drop_identified forgets what identify told of addresses, before its new word. */
+/* pu_peerstore_drop_identified forgets what identify told of addresses, before its new word;
+ * pu_peerstore_age_identified gives it an end. What was given otherwise stays. */
 void pu_peerstore_drop_identified(pu_peerstore *s, const pu_peer_id *id);
+void pu_peerstore_age_identified(pu_peerstore *s, const pu_peer_id *id, uint64_t expires_us);
 /* pu_peerstore_addrs copies unexpired addresses; returns how many. */
 size_t pu_peerstore_addrs(pu_peerstore *s, const pu_peer_id *id, pu_multiaddr *out, size_t max);
 /* pu_peerstore_set_protocols keeps |joined|: names, each with its NUL, |len| bytes in all. */
