@@ -10,7 +10,7 @@ static void on_turn(void *data) {
     op->status = PU_E_TIMEOUT;
     if (op->abandon != NULL)
       op->abandon(op);
-    (void)pu_error_set(&op->err, PU_E_TIMEOUT, "%s", op->err.detail);
+    op->err.code = PU_E_TIMEOUT; /* abandon has said what it waited for */
   }
   op->complete(op);
 }
