@@ -30,6 +30,7 @@ __attribute__((visibility("default"))) int luaopen_peerup_probe(lua_State *L) {
   add(L, "multiaddr", probe_multiaddr);
   add(L, "mux", probe_mux);
   add(L, "negotiate", probe_negotiate);
+  add(L, "relay", probe_relay);
   add(L, "security", probe_security);
   return 1;
 }

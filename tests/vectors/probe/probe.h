@@ -15,6 +15,7 @@ extern const luaL_Reg probe_identity[];
 extern const luaL_Reg probe_multiaddr[];
 extern const luaL_Reg probe_mux[];
 extern const luaL_Reg probe_negotiate[];
+extern const luaL_Reg probe_relay[];
 extern const luaL_Reg probe_security[];
 
 /* probe_fail returns nil and the name of the engine's error |code|. */
