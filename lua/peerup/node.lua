@@ -213,7 +213,7 @@ function Node:settle(peer)
     local conn = self.host and self.host:best_conn(peer)
     if not conn then
       return nil, err.say("denied", "it closed the connection right after the handshake, so it "
-        .. "probably does not know this machine (" .. self.peer_id .. ")")
+        .. "probably does not know this machine, " .. self.peer_id)
     end
     local left = ends - uv.now()
     if conn.identified or left <= 0 then return conn end
@@ -241,8 +241,15 @@ function Node:reach(peer, seconds)
     return nil, err.say(problem.code, tostring(problem)
       .. " (no address of the peer is known; is a relay configured?)")
   end
-  return nil, err.say(problem.code, ("%s (tried for up to %g s: %s)"):format(tostring(problem),
-    seconds, table.concat(tried, ", ")))
+  local text = tostring(problem)
+  if err.is(problem, "gone", "reset", "eof", "relay_refused", "denied") then
+    text = text .. "; if a relay does not know this machine, its operator runs: peerup relay "
+      .. "authorize " .. self.peer_id
+  end
+  local told = false -- the engine names what it tried where it tried something
+  for _, addr in ipairs(tried) do told = told or text:find(addr, 1, true) ~= nil end
+  return nil, err.say(problem.code, ("%s (tried for up to %g s%s)"):format(text, seconds,
+    told and "" or ": " .. table.concat(tried, ", ")))
 end
 
 --- The word for the path of a connection.

@@ -8,10 +8,11 @@ local M = {}
 M.POLL_MS = 1000
 M.SETTLE_MS = 30 -- an editor writes in several steps
 
+--- What a file is now, and which file it is.
 local function signature(path)
   local stat = uv.fs_stat(path)
-  if not stat then return "absent" end
-  return ("%d:%d:%d.%d"):format(stat.ino, stat.size, stat.mtime.sec, stat.mtime.nsec)
+  if not stat then return "absent", nil end
+  return ("%d:%d:%d.%d"):format(stat.ino, stat.size, stat.mtime.sec, stat.mtime.nsec), stat.ino
 end
 
 ---@class peerup.watch
@@ -28,8 +29,8 @@ end
 ---@param on_tick fun()?  called each second
 ---@return peerup.watch
 function M.start(paths, on_change, on_tick)
-  local self = setmetatable({ on_change = on_change, on_tick = on_tick, files = {}, dirs = {} },
-    Watch)
+  local self = setmetatable({ on_change = on_change, on_tick = on_tick, files = {}, inodes = {},
+    dirs = {} }, Watch)
   for _, path in ipairs(paths) do self:add(path) end
   self.settle = uv.new_timer()
   self.poll = uv.new_timer()
@@ -43,16 +44,25 @@ end
 --- Watches one more file.
 function Watch:add(path)
   if self.files[path] then return end
-  self.files[path] = signature(path)
+  self.files[path], self.inodes[path] = signature(path)
   local dir = fs.dirname(path)
   if self.dirs[dir] then return end
   local event = uv.new_fs_event()
   local ok = event and event:start(dir, {}, function()
-    if self.settle and not self.settle:is_active() then
-      self.settle:start(M.SETTLE_MS, 0, function() self:look() end)
-    end
+    if not self.settle or self.settle:is_active() then return end
+    if self:replaced() then return self:look() end
+    self.settle:start(M.SETTLE_MS, 0, function() self:look() end)
   end)
   if ok then self.dirs[dir] = event else close(event) end
+end
+
+--- Tells whether a file was replaced by another, which is whole: there is nothing to wait for.
+function Watch:replaced()
+  for path in pairs(self.files) do
+    local _, inode = signature(path)
+    if inode and inode ~= self.inodes[path] then return true end
+  end
+  return false
 end
 
 --- Compares all files with what they were.
@@ -60,9 +70,9 @@ function Watch:look()
   if not self.poll then return end
   local changed = {}
   for path, before in pairs(self.files) do
-    local now = signature(path)
+    local now, inode = signature(path)
     if now ~= before then
-      self.files[path] = now
+      self.files[path], self.inodes[path] = now, inode
       changed[#changed + 1] = path
     end
   end
@@ -74,7 +84,7 @@ end
 
 --- Takes the state of a file as seen: its owner reads it now, and needs no call for it.
 function Watch:seen(path)
-  if self.files[path] then self.files[path] = signature(path) end
+  if self.files[path] then self.files[path], self.inodes[path] = signature(path) end
 end
 
 function Watch:close()

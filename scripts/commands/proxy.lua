@@ -12,6 +12,7 @@ local values = require "peerup.config.values"
 local CONNECT_S = 45
 local DIRECT_AFTER_S = 1 -- identify has told the peer's addresses by then
 local DIRECT_S = 20
+local RETRY_S = { 1, 2, 4 } -- before giving up at the start
 local RECONNECT_S = { 1, 2, 4, 8, 15, 30 }
 
 --- Where to listen: a port, or host:port.
@@ -28,7 +29,7 @@ end
 --- Tells of the path when it changes.
 local function path_reporter(ctx, n, peer)
   local last
-  return function()
+  return function(why)
     local conn = n.host and n.host:best_conn(peer)
     local path = conn and node.path_of(conn) or "none"
     if path == last then return end
@@ -38,7 +39,8 @@ local function path_reporter(ctx, n, peer)
     if conn then
       ctx.out:line("Path is now [%s] via %s", path, conn.addr)
     else
-      ctx.err:paint("yellow", "Lost the connection to the peer; connecting again...")
+      ctx.err:paint("yellow", "Lost the connection to the peer%s; connecting again...",
+        why and (": %s"):format(why) or "")
     end
   end
 end
@@ -101,9 +103,23 @@ local function tell_limits(ctx, conn)
   end
 end
 
+--- Connects for the first time; a peer or relay that is just coming back gets a few more tries.
+local function connect(ctx, n, peer)
+  local ends = uv.now() + CONNECT_S * 1000
+  local conn, problem = n:reach(peer, CONNECT_S)
+  for _, pause in ipairs(RETRY_S) do
+    local left = (ends - uv.now()) / 1000 - pause
+    if conn or left <= 0 or ctx.stopped then break end
+    ctx.err:line("Not reached (%s); trying again in %d s", tostring(problem.code), pause)
+    if not task.sleep(pause) or not n.host then break end
+    conn, problem = n:reach(peer, left)
+  end
+  return conn, problem
+end
+
 local function serve(ctx, args, n, peer, listen)
   local from = uv.hrtime()
-  local conn, problem = n:reach(peer, CONNECT_S)
+  local conn, problem = connect(ctx, n, peer)
   if not conn then
     return nil, err.say(problem.code, ("Failed to connect to %s: %s"):format(args.target,
       tostring(problem)))
@@ -124,7 +140,9 @@ local function serve(ctx, args, n, peer, listen)
   local report = path_reporter(ctx, n, peer)
   report()
   n:on_event(function(event)
-    if event.type == "connected" and event.conn.peer == peer then report() end
+    local told = event.type == "connected" or event.type == "disconnected"
+    if not told or event.conn.peer ~= peer or ctx.stopped then return end
+    report(event.type == "disconnected" and event.detail ~= "" and event.detail or nil)
   end)
   task.spawn(function()
     go_direct(n, peer)
