@@ -8,6 +8,7 @@ set -euo pipefail
 peerup=$(realpath "${1:?usage: demo.sh path/to/peerup}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/peerup-demo.XXXXXX")
 pids=()
+exec 3>&1 # what the commands are goes here, around the pipes
 unset PEERUP_INVITE_CODE NOTIFY_SOCKET
 
 finish() {
@@ -35,20 +36,21 @@ step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
 # Every machine of the demo is a folder with a HOME of its own.
 as() {
-  local machine=$1
-  shift
-  printf '  %-7s$ peerup %s\n' "$machine" "$*" >&2
-  run "$machine" "$@"
+  show "$@"
+  run "$@"
 }
+show() { printf '  %-7s$ peerup %s\n' "$1" "${*:2}" >&3; }
 run() {
   local machine=$1
   shift
-  (cd "$work/$machine" && HOME=$work/$machine exec "$peerup" "$@")
+  (cd "$work/$machine" && HOME=$work/$machine exec "$peerup" "$@" 3>&-)
 }
 background() {
-  local log=$1
-  shift
-  as "$@" >"$work/$log.log" 2>"$work/$log.err.log" &
+  local log=$1 machine=$2
+  show "${@:2}"
+  shift 2
+  (cd "$work/$machine" && HOME=$work/$machine exec "$peerup" "$@") \
+    >"$work/$log.log" 2>"$work/$log.err.log" 3>&- &
   pids+=($!)
 }
 wait_for() {
@@ -59,7 +61,7 @@ wait_for() {
     sleep 0.05
   done
 }
-connects() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+connects() { (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 free_port() {
   local port
   while :; do
@@ -99,7 +101,7 @@ cat >"$work/page/index.html" <<HTML
 <h1>Hello from home</h1><p>Served on $(date -u '+%F %T') UTC, to whoever is paired.</p>
 HTML
 head -c 200000 /dev/urandom | base64 >>"$work/page/index.html"
-busybox httpd -f -p "127.0.0.1:$web_port" -h "$work/page" >"$work/httpd.log" 2>&1 &
+busybox httpd -f -p "127.0.0.1:$web_port" -h "$work/page" >"$work/httpd.log" 2>&1 3>&- &
 pids+=($!)
 wait_for 5 "the web server" connects "$web_port"
 as home service add web "localhost:$web_port" | indent
@@ -110,9 +112,9 @@ step "3. Pairing: home makes an invite code; laptop, unknown to everybody so far
 background invite home invite --name home --non-interactive
 wait_for 20 "the invite code" test -s "$work/invite.log"
 code=$(cat "$work/invite.log")
-echo "$code" | indent
-# shellcheck disable=SC2086
-as laptop join $code --name laptop | sed -n '1,/^Authorized/p' | indent
+fold -w 85 <<<"$code" | indent
+show laptop join "<the code>" --name laptop
+run laptop join "$code" --name laptop | sed -n '1,/^Authorized/p' | indent
 wait_for 10 "home to keep laptop" grep -q "# laptop" "$work/home/.config/peerup/authorized_keys"
 
 step "4. laptop: home's web server as a local port."

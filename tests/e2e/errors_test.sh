@@ -22,7 +22,7 @@ refuses() {
     bad "peerup $* has no fault of ours in: $said"
   [ "$(wc -l <"$WORK/said.log")" -le "$MAX_LINES" ] || bad "peerup $* says it in $MAX_LINES lines: $said"
   [ "$before" = "$(snapshot "$machine")" ] || bad "peerup $* leaves the files as they were"
-  good "$* -> $(head -1 "$WORK/said.log" | cut -c1-110)"
+  good "$* -> $(tail -1 "$WORK/said.log" | cut -c1-120)"
 }
 # with_config SED ARGS...: refuses, with a config changed by a sed script.
 config_refused() {
@@ -125,30 +125,43 @@ refuses joiner 1 'Invalid invite code: "1" \(sign 9' join "${code:0:8}1${code:9}
 refuses joiner 1 "Invalid invite code: its version, [0-9]+, is newer" join "77${code:2}"
 refuses joiner 1 "Invalid invite code: .*(inviter|peer ID|ends)" join "${code:0:$((${#code} - 8))}"
 refuses joiner 1 "Invalid invite code: .*relay's peer ID" join "${code:0:26}AAAA${code:30}"
+MAX_LINES=60
 refuses joiner 1 "no invite code" join --non-interactive
-refuses joiner 1 "Is the invite still active" join "$code" # the invite has ended
+MAX_LINES=4
+# The invite has ended. A relay that knows us not lets us in no more; one that does, to no avail.
+MAX_LINES=6
+as joiner join "$code" >/dev/null 2>&1 || true # makes the key, which stays
+refuses joiner 1 "did not let us in" join "$code"
+joiner=$(grep -oE "authorize 12D3Koo\w+" "$WORK/said.log" | tail -1 | cut -d' ' -f2)
+as relay relay authorize "$joiner" joiner --config "$RELAY_CONFIG" >/dev/null
+sleep 1.1 # the relay takes it up
+refuses joiner 1 "Is the invite still active" join "$code"
+MAX_LINES=4
 check "nothing was made for a failed joiner but its key" same "" \
   "$(find "$WORK/joiner" -type f ! -name identity.key)"
 rm -rf "$WORK/joiner"
 
 step "the network"
-sed "s/^names: {}/names:\n  laptop: 12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/" -i "$config"
+absent=12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN
+sed "s/^names: {}/names:\n  absent: $absent/" -i "$config"
+refuses home 1 "PERMISSION_DENIED" relayed ping absent -c 1
+as relay relay authorize "$absent" --config "$RELAY_CONFIG" >/dev/null
+sleep 1.1
 from=$(now_ms)
-refuses home 1 "NO_RESERVATION|not connected|not reserved" relayed ping laptop -c 1
+refuses home 1 "NO_RESERVATION|not connected|not reserved" relayed ping absent -c 1
 check "within seconds" test $(($(now_ms) - from)) -lt 10000
 closed=$(free_port)
 cp "$config" "$WORK/saved"
 sed -i "s|/tcp/$RELAY_PORT|/tcp/$closed|" "$config"
 MAX_LINES=6
-refuses home 1 "/tcp/$closed" ping laptop -c 1
+refuses home 1 "/tcp/$closed" ping absent -c 1
 check "refused at once, with how long it tried at most" grep -qE "up to [0-9]+ s" <<<"$said"
 refuses home 1 "cannot use relay .*/tcp/$closed.*refused" invite --non-interactive
 serve_load other
 sed -i "s|/tcp/$closed|/tcp/$LOAD_PORT|" "$config"
 refuses home 1 "cannot use relay .*/tcp/$LOAD_PORT" invite --non-interactive
 cp "$WORK/saved" "$config"
-wrong_id=12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN
-sed -i "s|$RELAY_ID|$wrong_id|" "$config"
+sed -i "s|$RELAY_ID|$absent|" "$config"
 refuses home 1 "$RELAY_ID|other peer|peer ID|identity" invite --non-interactive
 cp "$WORK/saved" "$config"
 MAX_LINES=4

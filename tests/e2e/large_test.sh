@@ -68,10 +68,10 @@ done
 step "a relay whose limit is smaller than the file"
 stop relay || true
 sed -i 's/session_data_limit:.*/session_data_limit: "1MB"/' "$RELAY_CONFIG"
+: >"$WORK/home.log"
 start_relay
-start_as small laptop relayed proxy home web 0
-wait_for 60 "home is reachable again" has "$WORK/small.log" "TCP proxy listening on localhost:"
-PORT=$(sed -n 's/^TCP proxy listening on localhost://p' "$WORK/small.log")
+wait_reserved home
+start_proxy small laptop relayed proxy home web 0
 check "the proxy tells the limit beforehand" grep -q "at most .*1 MiB" "$WORK/small.log"
 if curl -sS --max-time 60 -o "$WORK/part" "http://localhost:$PORT/file" 2>/dev/null; then
   bad "the transfer fails visibly at the limit"

@@ -86,11 +86,12 @@ as() {
   (cd "$WORK/$machine" && HOME=$WORK/$machine exec "$PEERUP" "$@")
 }
 
-# start LABEL COMMAND...: in the background, output to LABEL.log.
+# start LABEL COMMAND...: in the background, output to LABEL.log, which may be emptied meanwhile.
 start() {
   local label=$1
   shift
-  "$@" >"$WORK/$label.log" 2>&1 &
+  : >"$WORK/$label.log"
+  "$@" >>"$WORK/$label.log" 2>&1 &
   PID[$label]=$!
 }
 # start_as LABEL MACHINE ARGS...: peerup in the background.
@@ -98,7 +99,8 @@ start_as() {
   local label=$1 machine=$2
   shift 2
   mkdir -p "$WORK/$machine"
-  (cd "$WORK/$machine" && HOME=$WORK/$machine exec "$PEERUP" "$@") >"$WORK/$label.log" 2>&1 &
+  : >"$WORK/$label.log"
+  (cd "$WORK/$machine" && HOME=$WORK/$machine exec "$PEERUP" "$@") >>"$WORK/$label.log" 2>&1 &
   PID[$label]=$!
 }
 alive() { kill -0 "${PID[$1]}" 2>/dev/null; }
