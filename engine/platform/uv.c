@@ -276,6 +276,10 @@ static const pu_platform_ops uv_ops = {
     .interface_addrs = interface_addrs,
 };
 
+static bool has_watches(const uv_door *d) {
+  return d->poll.data != NULL;
+}
+
 int pu_uv_new(uv_loop_t *loop, pu_platform **out) {
   uv_door *d = calloc(1, sizeof *d);
   if (d == NULL)
@@ -286,6 +290,12 @@ int pu_uv_new(uv_loop_t *loop, pu_platform **out) {
   (void)uv_idle_init(loop, &d->due);
   d->wake.data = d->due.data = d;
   d->handles = 2;
+  int status = pu_watches_open(d);
+  if (status != 0) {
+    pu_uv_free(&d->base, NULL, NULL); /* its end needs a turn of the loop */
+    return status;
+  }
+  d->handles++;
   *out = &d->base;
   return 0;
 }
@@ -312,6 +322,8 @@ void pu_uv_free(pu_platform *p, void (*done)(void *data), void *data) {
   d->freeing = true;
   d->done = done;
   d->done_data = data;
+  if (has_watches(d))
+    pu_watches_close(d, on_handle_closed);
   uv_close((uv_handle_t *)&d->wake, on_handle_closed);
   uv_close((uv_handle_t *)&d->due, on_handle_closed);
 }

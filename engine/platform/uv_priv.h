@@ -7,16 +7,35 @@
 #include <sys/socket.h>
 #include <uv.h>
 
-typedef struct uv_door {
+typedef struct uv_door uv_door;
+typedef struct pu_watch pu_watch;
+
+/* A descriptor whose readiness is told (uv_watch.c). The owner embeds it. */
+struct pu_watch {
+  uv_door *door;
+  int fd;
+  unsigned armed; /* PU_WANT_*: what is reported */
+  bool entered, closed;
+  void (*on_ready)(pu_watch *w, unsigned what);
+  void (*on_free)(pu_watch *w); /* the memory may go: no event is on its way */
+  pu_watch *next_gone;
+};
+
+struct uv_door {
   pu_platform base;
   uv_loop_t *loop;
   uv_timer_t wake; /* the heap's next time, when it lies ahead */
   uv_idle_t due;   /* active while a timer is due now: runs in the next iteration, never in this one */
   size_t handles;  /* libuv handles and requests whose memory is still in use */
+  int epoll;
+  uv_poll_t poll;   /* of |epoll| */
+  size_t watched;   /* descriptors: while there are any, the loop goes on */
+  bool dispatching; /* inside the events of |epoll|: closed watches wait in |gone| */
+  pu_watch *gone;
   bool freeing;
   void (*done)(void *data);
   void *done_data;
-} uv_door;
+};
 
 /* pu_uv_handle_gone counts one handle less, and ends the door when it is being freed. */
 void pu_uv_handle_gone(uv_door *d);
@@ -24,6 +43,17 @@ void pu_uv_handle_gone(uv_door *d);
 int pu_uv_error(int error);
 socklen_t pu_uv_to_native(const pu_sockaddr *sa, struct sockaddr_storage *out);
 void pu_uv_from_native(const struct sockaddr *sa, pu_sockaddr *out);
+
+/* uv_watch.c */
+PU_MUST_CHECK int pu_watches_open(uv_door *d);
+void pu_watches_close(uv_door *d, uv_close_cb done);
+/* pu_watch_init begins watching |fd| for nothing yet; it becomes the watch's to close. */
+void pu_watch_init(pu_watch *w, uv_door *d, int fd, void (*on_ready)(pu_watch *, unsigned),
+                   void (*on_free)(pu_watch *));
+/* pu_watch_set says what is reported. */
+PU_MUST_CHECK int pu_watch_set(pu_watch *w, unsigned want);
+/* pu_watch_close closes the descriptor; on_free follows, now or after the events under way. */
+void pu_watch_close(pu_watch *w);
 
 /* uv_tcp.c */
 int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,

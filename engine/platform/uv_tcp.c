@@ -1,6 +1,6 @@
-/* TCP on libuv: descriptors of our own, watched by uv_poll, so that every read and write goes to the
- * caller's buffers. Interest is dropped lazily: libuv's way of changing it costs two system calls, and
- * a flag that is dropped is often set again before the next event. */
+/* TCP of the libuv door: descriptors of our own (uv_watch.c), so that every read and write goes to the
+ * caller's buffers. Interest is dropped lazily: a flag that is dropped is often set again before the
+ * next event, and then no system call was needed. */
 #include "platform/assert.h"
 #include "platform/uv_priv.h"
 #include <errno.h>
@@ -18,24 +18,28 @@
 
 typedef struct uv_sock {
   pu_tcp base;
-  uv_poll_t poll;
-  int fd;
-  unsigned want;  /* what the owner wants to hear */
-  unsigned armed; /* what libuv watches: at least |want| */
-  bool connecting, closed;
+  pu_watch watch;
+  unsigned want; /* what the owner wants to hear; the watch may report more */
+  bool connecting;
   const pu_tcp_events *events;
   void *data;
 } uv_sock;
 
 typedef struct uv_listener {
   pu_tcp_listener base;
-  uv_poll_t poll;
-  int fd;
-  bool closed;
+  pu_watch watch;
   pu_tcp_accept_cb cb;
   void *data;
   pu_timer pause;
 } uv_listener;
+
+static uv_sock *sock_of(pu_watch *w) {
+  return PU_CONTAINER_OF(w, uv_sock, watch);
+}
+
+static uv_listener *listener_of(pu_watch *w) {
+  return PU_CONTAINER_OF(w, uv_listener, watch);
+}
 
 static void set_option(int fd, int level, int option, int value) {
   (void)setsockopt(fd, level, option, &value, sizeof value);
@@ -54,56 +58,35 @@ static void prepare_stream(int fd) {
 
 /* ---- readiness ---- */
 
-static void on_poll(uv_poll_t *handle, int status, int events);
-
-static void watch(uv_sock *s, unsigned want) {
-  if (s->closed || want == s->armed)
-    return;
-  s->armed = want;
-  if (want == 0) {
-    (void)uv_poll_stop(&s->poll);
-    return;
-  }
-  const int events = ((want & PU_WANT_READ) != 0 ? UV_READABLE : 0) |
-                     ((want & PU_WANT_WRITE) != 0 ? UV_WRITABLE : 0);
-  PU_ASSERT(uv_poll_start(&s->poll, events, on_poll) == 0);
-}
-
 static void finish_connect(uv_sock *s) {
   int error = 0;
   socklen_t len = sizeof error;
-  if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+  if (getsockopt(s->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
     error = errno;
   s->connecting = false;
-  watch(s, s->want);
   s->events->on_connect(s->data, error == 0 ? 0 : pu_uv_error(error));
 }
 
-static void on_poll(uv_poll_t *handle, int status, int events) {
-  uv_sock *s = handle->data;
-  if (status < 0) {
-    /* The socket has an error and libuv stopped watching it: the owner learns it by reading or
-     * writing, whichever it waits for. */
-    s->armed = 0;
-    events = UV_READABLE | UV_WRITABLE;
-  }
+static void on_ready(pu_watch *w, unsigned what) {
+  uv_sock *s = sock_of(w);
   if (s->connecting) {
     finish_connect(s);
-    return;
+  } else {
+    if ((what & s->want & PU_WANT_WRITE) != 0)
+      s->events->on_writable(s->data);
+    if (!w->closed && (what & s->want & PU_WANT_READ) != 0)
+      s->events->on_readable(s->data);
   }
-  if ((events & UV_WRITABLE) != 0 && (s->want & PU_WANT_WRITE) != 0)
-    s->events->on_writable(s->data);
-  if (!s->closed && (events & UV_READABLE) != 0 && (s->want & PU_WANT_READ) != 0)
-    s->events->on_readable(s->data);
-  if (!s->closed)
-    watch(s, s->want);
+  /* What the owner does not want any more is dropped now. */
+  if (!w->closed && !s->connecting)
+    PU_ASSERT(pu_watch_set(w, s->want) == 0);
 }
 
 void pu_uv_tcp_want(pu_tcp *t, unsigned want) {
   uv_sock *s = (uv_sock *)t;
   s->want = want;
-  if (!s->connecting && (want & ~s->armed) != 0)
-    watch(s, want);
+  if (!s->connecting && !s->watch.closed && (want & ~s->watch.armed) != 0)
+    PU_ASSERT(pu_watch_set(&s->watch, want) == 0); /* fails only when the kernel has no memory */
 }
 
 void pu_uv_tcp_set_events(pu_tcp *t, const pu_tcp_events *events, void *data) {
@@ -114,40 +97,31 @@ void pu_uv_tcp_set_events(pu_tcp *t, const pu_tcp_events *events, void *data) {
 
 /* ---- sockets ---- */
 
-static uv_sock *new_sock(uv_door *d, int fd) {
-  uv_sock *s = calloc(1, sizeof *s);
-  if (s == NULL)
-    return NULL;
-  s->base.platform = &d->base;
-  s->fd = fd;
-  s->poll.data = s;
-  if (uv_poll_init(d->loop, &s->poll, fd) != 0) {
-    free(s);
-    return NULL;
-  }
-  d->handles++;
-  return s;
+static void free_sock(pu_watch *w) {
+  free(sock_of(w));
 }
 
-static void on_sock_closed(uv_handle_t *handle) {
-  uv_sock *s = handle->data;
-  uv_door *d = (uv_door *)s->base.platform;
-  free(s);
-  pu_uv_handle_gone(d);
+/* new_sock takes |fd| over, also when it fails. */
+static uv_sock *new_sock(uv_door *d, int fd) {
+  uv_sock *s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    (void)close(fd);
+    return NULL;
+  }
+  s->base.platform = &d->base;
+  pu_watch_init(&s->watch, d, fd, on_ready, free_sock);
+  return s;
 }
 
 void pu_uv_tcp_close(pu_tcp *t, bool abort) {
   uv_sock *s = (uv_sock *)t;
-  if (s->closed)
+  if (s->watch.closed)
     return;
-  s->closed = true;
-  uv_close((uv_handle_t *)&s->poll, on_sock_closed);
   if (abort) {
     const struct linger now = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    (void)setsockopt(s->watch.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
   }
-  (void)close(s->fd);
-  s->fd = -1;
+  pu_watch_close(&s->watch);
 }
 
 int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,
@@ -175,14 +149,16 @@ int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockadd
     goto fail;
   }
   s = new_sock(d, fd);
-  if (s == NULL) {
-    status = PU_E_NOMEM;
-    goto fail;
-  }
+  if (s == NULL)
+    return PU_E_NOMEM;
   s->events = events;
   s->data = data;
   s->connecting = true;
-  watch(s, PU_WANT_WRITE);
+  status = pu_watch_set(&s->watch, PU_WANT_WRITE);
+  if (status != 0) {
+    pu_watch_close(&s->watch);
+    return status;
+  }
   *out = &s->base;
   return 0;
 fail:
@@ -202,9 +178,9 @@ ssize_t pu_uv_tcp_readv(pu_tcp *t, const pu_iov *iov, size_t n) {
   uv_sock *s = (uv_sock *)t;
   struct iovec native[IOV_MAX_PER_CALL];
   struct msghdr message = {.msg_iov = native, .msg_iovlen = to_native_iov(native, iov, n)};
-  if (s->closed)
+  if (s->watch.closed)
     return PU_E_CLOSED;
-  const ssize_t got = recvmsg(s->fd, &message, 0);
+  const ssize_t got = recvmsg(s->watch.fd, &message, 0);
   return got < 0 ? pu_uv_error(errno) : got;
 }
 
@@ -212,17 +188,17 @@ ssize_t pu_uv_tcp_writev(pu_tcp *t, const pu_iov *iov, size_t n) {
   uv_sock *s = (uv_sock *)t;
   struct iovec native[IOV_MAX_PER_CALL];
   struct msghdr message = {.msg_iov = native, .msg_iovlen = to_native_iov(native, iov, n)};
-  if (s->closed)
+  if (s->watch.closed)
     return PU_E_CLOSED;
-  const ssize_t put = sendmsg(s->fd, &message, MSG_NOSIGNAL);
+  const ssize_t put = sendmsg(s->watch.fd, &message, MSG_NOSIGNAL);
   return put < 0 ? pu_uv_error(errno) : put;
 }
 
 int pu_uv_tcp_shutdown(pu_tcp *t) {
   uv_sock *s = (uv_sock *)t;
-  if (s->closed)
+  if (s->watch.closed)
     return PU_E_CLOSED;
-  return shutdown(s->fd, SHUT_WR) == 0 ? 0 : pu_uv_error(errno);
+  return shutdown(s->watch.fd, SHUT_WR) == 0 ? 0 : pu_uv_error(errno);
 }
 
 static void socket_name(int fd, bool remote, pu_sockaddr *out) {
@@ -236,107 +212,94 @@ static void socket_name(int fd, bool remote, pu_sockaddr *out) {
 }
 
 void pu_uv_tcp_local(const pu_tcp *t, pu_sockaddr *out) {
-  socket_name(((const uv_sock *)t)->fd, false, out);
+  socket_name(((const uv_sock *)t)->watch.fd, false, out);
 }
 
 void pu_uv_tcp_remote(const pu_tcp *t, pu_sockaddr *out) {
-  socket_name(((const uv_sock *)t)->fd, true, out);
+  socket_name(((const uv_sock *)t)->watch.fd, true, out);
 }
 
 /* ---- listeners ---- */
 
-static void on_accept(uv_poll_t *handle, int status, int events) {
-  uv_listener *l = handle->data;
-  (void)events;
-  if (status < 0)
-    return;
-  for (int i = 0; i < ACCEPTS_PER_EVENT && !l->closed; i++) {
-    int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+static void on_acceptable(pu_watch *w, unsigned what) {
+  uv_listener *l = listener_of(w);
+  (void)what;
+  for (int i = 0; i < ACCEPTS_PER_EVENT && !w->closed; i++) {
+    int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        (void)uv_poll_stop(&l->poll);
-        if (pu_timer_after(&l->pause, ACCEPT_PAUSE_US) != 0)
-          (void)uv_poll_start(&l->poll, UV_READABLE, on_accept);
+        if (pu_timer_after(&l->pause, ACCEPT_PAUSE_US) == 0)
+          PU_ASSERT(pu_watch_set(w, 0) == 0);
         return;
       }
       if (errno == ECONNABORTED || errno == EINTR)
         continue;
       return;
     }
-    prepare_stream(fd);
-    uv_sock *s = new_sock((uv_door *)l->base.platform, fd);
-    if (s == NULL)
-      (void)close(fd);
-    else
+    uv_sock *s = new_sock(w->door, fd); /* its options are the listener's */
+    if (s != NULL)
       l->cb(l->data, &s->base);
   }
 }
 
 static void on_pause_over(void *data) {
   uv_listener *l = data;
-  (void)uv_poll_start(&l->poll, UV_READABLE, on_accept);
+  if (pu_watch_set(&l->watch, PU_WANT_READ) != 0)
+    (void)pu_timer_after(&l->pause, ACCEPT_PAUSE_US);
 }
 
-static void on_listener_closed(uv_handle_t *handle) {
-  uv_listener *l = handle->data;
-  uv_door *d = (uv_door *)l->base.platform;
-  free(l);
-  pu_uv_handle_gone(d);
+static void free_listener(pu_watch *w) {
+  free(listener_of(w));
 }
 
 /* The port is bound and listened on without SO_REUSEPORT, so that a second program is told that it is
  * taken; only then the option is set, which lets our own dials leave from it. */
 int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu_tcp_accept_cb cb,
                      void *data, pu_tcp_listener **out) {
-  uv_door *d = (uv_door *)p;
   struct sockaddr_storage native;
-  uv_listener *l = NULL;
   int status;
   int fd = open_socket(addr->family);
   if (fd < 0)
     return fd;
+  prepare_stream(fd); /* accepted sockets inherit it */
   set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   if (addr->family == 6 && (flags & PU_LISTEN_V6_ONLY) != 0)
     set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
   const socklen_t len = pu_uv_to_native(addr, &native);
   if (bind(fd, (struct sockaddr *)&native, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
     status = pu_uv_error(errno);
-    goto fail;
+    (void)close(fd);
+    return status;
   }
   if ((flags & PU_LISTEN_REUSE_PORT) != 0)
     set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-  l = calloc(1, sizeof *l);
-  if (l == NULL || uv_poll_init(d->loop, &l->poll, fd) != 0) {
-    status = PU_E_NOMEM;
-    goto fail;
+  uv_listener *l = calloc(1, sizeof *l);
+  if (l == NULL) {
+    (void)close(fd);
+    return PU_E_NOMEM;
   }
   l->base.platform = p;
-  l->fd = fd;
   l->cb = cb;
   l->data = data;
-  l->poll.data = l;
   pu_timer_init(&l->pause, p, on_pause_over, l);
-  d->handles++;
-  PU_ASSERT(uv_poll_start(&l->poll, UV_READABLE, on_accept) == 0);
+  pu_watch_init(&l->watch, (uv_door *)p, fd, on_acceptable, free_listener);
+  status = pu_watch_set(&l->watch, PU_WANT_READ);
+  if (status != 0) {
+    pu_watch_close(&l->watch);
+    return status;
+  }
   *out = &l->base;
   return 0;
-fail:
-  free(l);
-  (void)close(fd);
-  return status;
 }
 
 void pu_uv_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out) {
-  socket_name(((const uv_listener *)l)->fd, false, out);
+  socket_name(((const uv_listener *)l)->watch.fd, false, out);
 }
 
 void pu_uv_tcp_listener_close(pu_tcp_listener *base) {
   uv_listener *l = (uv_listener *)base;
-  if (l->closed)
+  if (l->watch.closed)
     return;
-  l->closed = true;
   pu_timer_stop(&l->pause);
-  uv_close((uv_handle_t *)&l->poll, on_listener_closed);
-  (void)close(l->fd);
-  l->fd = -1;
+  pu_watch_close(&l->watch);
 }

@@ -80,7 +80,8 @@ end
 
 local function connection_log(ctx, service)
   return function(_, event)
-    if event.code then
+    -- Many programs break off when they have what they came for: that is no failure.
+    if event.code and not (event.code == "reset" and event.bytes_in > 0) then
       ctx.err:paint("yellow", "A connection to %s failed: %s", service,
         event.detail ~= "" and event.detail or event.code)
     end
