@@ -293,9 +293,9 @@ local function service_log(log, name)
       log:warn("service connection failed", "service", name, "peer", event.peer, "code",
         event.code, "why", event.detail)
     elseif event.opened then
-      log:info("service connection opened", "service", name, "peer", event.peer)
+      log:debug("service connection opened", "service", name, "peer", event.peer)
     else
-      log:info("service connection ended", "service", name, "peer", event.peer, "bytes_in",
+      log:debug("service connection ended", "service", name, "peer", event.peer, "bytes_in",
         event.bytes_in, "bytes_out", event.bytes_out)
     end
   end
