@@ -116,6 +116,10 @@ void pu_yamux_stream_wait(pu_yamux_stream *s);
  * the window ends: on_writable follows. PU_E_CLOSED after close_write; what output said when it
  * ended the session (on_reset was called then). Taken bytes may have been overwritten. */
 PU_MUST_CHECK ssize_t pu_yamux_stream_write(pu_yamux_stream *s, pu_span io);
+/* pu_yamux_stream_write_now sends a short message also while the session is blocked, as it sends
+ * control frames: whole, or not at all (PU_E_LIMIT: the window is too small). Otherwise it is
+ * pu_yamux_stream_write. How many such messages there may be is the caller's to bound. */
+PU_MUST_CHECK int pu_yamux_stream_write_now(pu_yamux_stream *s, pu_span io);
 /* pu_yamux_stream_flush sends the SYN (or ACK) of a stream that has sent nothing yet. */
 int pu_yamux_stream_flush(pu_yamux_stream *s);
 /* pu_yamux_stream_resume offers queued bytes again, and lets on_data flow. Bytes that were taken

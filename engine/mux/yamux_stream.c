@@ -266,6 +266,20 @@ ssize_t pu_yamux_stream_write(pu_yamux_stream *s, pu_span io) {
   return rc == 0 ? (ssize_t)(len - io.len) : rc;
 }
 
+int pu_yamux_stream_write_now(pu_yamux_stream *s, pu_span io) {
+  pu_yamux *y = s->y;
+  int rc = 0;
+  if (!may_write(s) || y->in_output)
+    return PU_E_CLOSED;
+  if (io.len > s->send_window)
+    return PU_E_LIMIT;
+  yamux_enter(y);
+  while (rc == 0 && io.len > 0)
+    rc = send_data(s, &io, io.len < y->config.max_payload ? io.len : y->config.max_payload);
+  yamux_leave(y);
+  return rc;
+}
+
 int pu_yamux_stream_flush(pu_yamux_stream *s) {
   if (s->dead || s->closed)
     return PU_E_CLOSED;

@@ -2,7 +2,7 @@
  * relay_client.c. */
 #include "protocols/circuit.h"
 #include "platform/assert.h"
-#include "protocols/relay_message.h"
+#include "protocols/relay_send.h"
 #include "swarm/conn.h"
 #include "swarm/op.h"
 #include <inttypes.h>
@@ -328,7 +328,6 @@ static const pu_stream_events dial_events = {dial_on_data, dial_on_eof, NULL, di
 
 static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
   circuit_dial *d = data;
-  uint8_t out[256];
   d->op = NULL;
   if (d->orphan) {
     if (s != NULL)
@@ -343,16 +342,14 @@ static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
     fail_dial(d, status, detail);
     return;
   }
-  d->stream = s;
-  pu_stream_set_events(s, &dial_events, d);
   const pu_relay_message m = {.type = PU_RELAY_CONNECT,
                               .has_peer = true,
                               .peer = {d->target.bytes, d->target.len}};
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
-  if (len > 0)
-    len = pu_stream_write(s, out, (size_t)len);
-  if (len <= 0 && d->stream != NULL)
-    fail_dial(d, len < 0 ? (int)len : PU_E_LIMIT, "cannot write to the relay");
+  status = pu_relay_send_first(s, &m, &dial_events, d);
+  if (status == 0)
+    d->stream = s;
+  else
+    fail_dial(d, status, "cannot write to the relay");
 }
 
 static void on_timer(void *data) {

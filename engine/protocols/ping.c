@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "swarm/op.h"
+#include "swarm/stream.h"
 
 #define PING_TIMEOUT_MS 30000u
 
@@ -249,9 +250,9 @@ static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
   p->stream = s;
   pu_stream_set_events(s, &pong_events, p);
   p->sent_us = pu_now_us(p->op.engine->platform);
-  ssize_t n = pu_stream_write(s, p->bytes, PU_PING_BYTES);
-  if (n != PU_PING_BYTES)
-    finish(p, n < 0 ? (int)n : PU_E_LIMIT, "the connection takes no more now");
+  int rc = pu_stream_write_now(s, p->bytes, PU_PING_BYTES); /* also when others' bytes wait */
+  if (rc != 0)
+    finish(p, rc, "cannot write to the stream");
 }
 
 int pu_engine_ping(pu_engine *e, const pu_peer_id *peer, uint32_t timeout_ms, pu_ping_cb cb,

@@ -7,7 +7,7 @@
 #include "identity/envelope.h"
 #include "platform/assert.h"
 #include "protocols/circuit.h"
-#include "protocols/relay_message.h"
+#include "protocols/relay_send.h"
 #include "swarm/conn.h"
 #include "swarm/op.h"
 #include <inttypes.h>
@@ -208,7 +208,6 @@ static const pu_stream_events kept_events = {kept_on_data, kept_on_eof, NULL, ke
 
 static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
   kept *k = data;
-  uint8_t out[16];
   const pu_relay_message m = {.type = PU_RELAY_RESERVE};
   k->op = NULL;
   if (k->dropped) {
@@ -224,13 +223,11 @@ static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
     failed(k, status, detail);
     return;
   }
-  k->stream = s;
-  pu_stream_set_events(s, &kept_events, k);
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
-  PU_ASSERT(len > 0);
-  len = pu_stream_write(s, out, (size_t)len);
-  if (len <= 0 && k->stream != NULL)
-    failed(k, len < 0 ? (int)len : PU_E_LIMIT, "cannot write to the relay");
+  status = pu_relay_send_first(s, &m, &kept_events, k);
+  if (status == 0)
+    k->stream = s;
+  else
+    failed(k, status, "cannot write to the relay");
 }
 
 static void ask(kept *k) {
@@ -371,33 +368,27 @@ static void end_incoming(incoming *in) {
 }
 
 static void refuse(incoming *in, uint32_t code) {
-  uint8_t out[16];
   pu_stream *s = in->stream;
   const pu_relay_message m = {
       .stop = true, .type = PU_RELAY_STATUS, .has_status = true, .status = code};
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
   end_incoming(in);
-  if (len > 0)
-    len = pu_stream_write(s, out, (size_t)len);
-  pu_stream_close(s);
+  pu_relay_send_last(s, &m);
 }
 
 static void take(incoming *in, const pu_relay_message *m) {
   pu_engine *e = in->client->engine;
   const pu_relay_message ok = {
       .stop = true, .type = PU_RELAY_STATUS, .has_status = true, .status = PU_RELAY_OK};
-  uint8_t out[16];
   pu_transport_conn conn;
   pu_stream *s = in->stream;
   int status = pu_circuit_conn_fill(s, m->has_limit, m->limit_duration_s, m->limit_data_bytes, &conn);
-  ssize_t len = pu_relay_encode(&ok, out, sizeof out);
   end_incoming(in);
-  if (status == 0)
-    len = pu_stream_write(s, out, (size_t)len);
-  if (status != 0 || len <= 0) {
+  if (status != 0) {
     pu_stream_reset(s, 0);
     return;
   }
+  if (pu_relay_send_first(s, &ok, NULL, NULL) != 0)
+    return;
   if (pu_circuit_raw_new(e, s, &conn, &conn.raw) == 0)
     pu_engine_accept(e, &conn); /* the policy is asked there */
 }

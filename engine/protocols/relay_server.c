@@ -8,7 +8,7 @@
  * slow holds its sender back through the windows; nothing is kept here. */
 #include "identity/envelope.h"
 #include "platform/assert.h"
-#include "protocols/relay_message.h"
+#include "protocols/relay_send.h"
 #include "protocols/relay_table.h"
 #include "swarm/conn.h"
 #include "swarm/op.h"
@@ -236,23 +236,16 @@ static void release(request *r) {
 
 /* answer sends a status on the hop stream and closes it. */
 static void answer(request *r, uint32_t code) {
-  uint8_t out[16];
   pu_stream *hop = r->hop;
   pu_stream *stop = r->stop;
   const pu_relay_message m = {.type = PU_RELAY_STATUS, .has_status = true, .status = code};
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
   if (r->connecting && code != PU_RELAY_OK)
     r->server->stats.refused_circuits++;
   release(r);
   if (stop != NULL)
     pu_stream_reset(stop, 0);
-  if (hop == NULL)
-    return;
-  if (len > 0)
-    len = pu_stream_write(hop, out, (size_t)len);
-  if (len < 0)
-    return;
-  pu_stream_close(hop);
+  if (hop != NULL)
+    pu_relay_send_last(hop, &m);
 }
 
 static void set_limit(const server *s, pu_relay_message *m) {
@@ -294,7 +287,6 @@ static int make_voucher(server *s, const pu_peer_id *peer, uint64_t expire_s, ui
 static void grant(request *r) {
   server *s = r->server;
   pu_stream *hop = r->hop;
-  uint8_t out[PU_RELAY_MESSAGE_MAX + 2];
   pu_multiaddr addrs[PU_RELAY_ADDRS_MAX];
   uint8_t *voucher = NULL;
   size_t voucher_len = 0;
@@ -309,15 +301,9 @@ static void grant(request *r) {
   set_limit(s, &m);
   if (make_voucher(s, &r->source, m.expire, &voucher, &voucher_len) == 0)
     m.voucher = (pu_relay_bytes){voucher, voucher_len};
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
-  pu_free(voucher);
   release(r);
-  if (len > 0)
-    len = pu_stream_write(hop, out, (size_t)len);
-  if (len <= 0)
-    pu_stream_reset(hop, 0);
-  else
-    pu_stream_close(hop);
+  pu_relay_send_last(hop, &m);
+  pu_free(voucher);
 }
 
 static void reserve(request *r) {
@@ -347,7 +333,6 @@ static void reserve(request *r) {
 static void begin_circuit(request *r) {
   server *s = r->server;
   pu_engine *e = s->engine;
-  uint8_t out[64];
   pu_relay_message m = {.type = PU_RELAY_STATUS, .has_status = true, .status = PU_RELAY_OK};
   set_limit(s, &m);
   circuit *c = pu_zalloc(&e->mem, sizeof *c);
@@ -358,19 +343,19 @@ static void begin_circuit(request *r) {
   c->server = s;
   c->source = r->source;
   c->target = r->target;
-  c->halves[0] = (half){.circuit = c, .other = &c->halves[1], .stream = r->hop};
-  c->halves[1] = (half){.circuit = c, .other = &c->halves[0], .stream = r->stop};
+  pu_stream *hop = r->hop, *stop = r->stop;
+  c->halves[0] = (half){.circuit = c, .other = &c->halves[1]};
+  c->halves[1] = (half){.circuit = c, .other = &c->halves[0], .stream = stop};
   pu_timer_init(&c->timer, e->platform, on_duration, c);
   pu_list_push(&s->circuits, &c->link);
   s->stats.circuits++;
   release(r);
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
-  PU_ASSERT(len > 0);
   c->busy++;
-  for (size_t i = 0; i < 2; i++)
-    pu_stream_set_events(c->halves[i].stream, &circuit_events, &c->halves[i]);
-  len = pu_stream_write(c->halves[0].stream, out, (size_t)len);
-  if (len <= 0 ||
+  pu_stream_set_events(stop, &circuit_events, &c->halves[1]);
+  int status = pu_relay_send_first(hop, &m, &circuit_events, &c->halves[0]);
+  if (status == 0)
+    c->halves[0].stream = hop;
+  if (status != 0 ||
       pu_timer_after(&c->timer, s->table.config.session_duration_s * 1000000ull) != 0) {
     end_circuit(c, false, PU_E_IO, "cannot begin");
   } else if (!c->ended) {
@@ -432,7 +417,6 @@ static const pu_stream_events stop_events = {stop_on_data, stop_on_eof, NULL, st
 static void on_stop_open(void *data, int status, const pu_error *err, pu_stream *stop) {
   request *r = data;
   server *s = r->server;
-  uint8_t out[256];
   (void)err;
   r->op = NULL;
   if (r->ended) {
@@ -450,13 +434,10 @@ static void on_stop_open(void *data, int status, const pu_error *err, pu_stream 
                         .has_peer = true,
                         .peer = {r->source.bytes, r->source.len}};
   set_limit(s, &m);
-  r->stop = stop;
   r->reader.len = r->reader.size = 0;
-  pu_stream_set_events(stop, &stop_events, r);
-  ssize_t len = pu_relay_encode(&m, out, sizeof out);
-  if (len > 0)
-    len = pu_stream_write(stop, out, (size_t)len);
-  if (len <= 0 && !r->ended)
+  if (pu_relay_send_first(stop, &m, &stop_events, r) == 0)
+    r->stop = stop;
+  else if (!r->ended)
     answer(r, PU_RELAY_CONNECTION_FAILED);
 }
 
@@ -478,6 +459,11 @@ static void connect_target(request *r, const pu_relay_message *m) {
   const uint32_t most = s->table.config.max_circuits;
   if (!m->has_peer || pu_peer_id_from_bytes(m->peer.data, m->peer.len, &r->target) != 0) {
     answer(r, PU_RELAY_MALFORMED_MESSAGE);
+    return;
+  }
+  if (pu_peer_id_equal(&r->source, &r->target)) { /* nobody takes a connection of its own identity */
+    s->stats.refused_circuits++;
+    answer(r, PU_RELAY_CONNECTION_FAILED);
     return;
   }
   const pu_question question = {.ask = PU_ASK_CIRCUIT,

@@ -3,6 +3,7 @@
 #include "platform/assert.h"
 #include "swarm/dialer.h"
 #include "swarm/op.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -260,13 +261,29 @@ static void on_blocked(void *user, bool blocked) {
     return;
   pu_conn_enter(c);
   pu_yamux_set_blocked(c->yamux, blocked);
-  if (!blocked && !c->closed)
-    pu_streams_say_later(c);
   pu_conn_leave(c);
 }
 
+/* say_limit names the relay's limit, so that a person knows what ended the connection. */
+static void say_limit(const pu_transport_conn *info, char out[static PU_CONN_DETAIL]) {
+  const bool mib = info->limit_data_bytes >= 1048576u;
+  char time[16] = "", data[48] = "";
+  if (info->limit_duration_s != 0)
+    (void)snprintf(time, sizeof time, "%" PRIu32 " s", info->limit_duration_s);
+  if (info->limit_data_bytes != 0)
+    (void)snprintf(data, sizeof data, "%s%" PRIu64 " %s each way", time[0] != '\0' ? " or " : "",
+                   mib ? info->limit_data_bytes >> 20 : info->limit_data_bytes,
+                   mib ? "MiB" : "bytes");
+  (void)snprintf(out, PU_CONN_DETAIL, "the relay's limit for one connection was reached (%s%s)",
+                 time, data);
+}
+
 static void on_end(void *user, int status, const char *why) {
-  pu_conn_end(user, status, why);
+  pu_conn *c = user;
+  char limit[PU_CONN_DETAIL];
+  if (status == PU_E_RELAY_LIMIT)
+    say_limit(&c->info, limit);
+  pu_conn_end(c, status, status == PU_E_RELAY_LIMIT ? limit : why);
 }
 
 static const pu_channel_events channel_events = {on_secured, on_open, on_plain, on_blocked, on_end};

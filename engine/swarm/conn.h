@@ -32,7 +32,7 @@ struct pu_conn {
   pu_timer timer;      /* handshake deadline, then yamux's and idleness */
   pu_conn_ready ready; /* outbound, until open */
   pu_list streams;     /* pu_stream.link */
-  uint32_t stream_count, negotiating, say_later;
+  uint32_t stream_count, negotiating;
   pu_list waiting;     /* opens that wait for yamux to take another stream */
   uint64_t opened_us, idle_since_us;
   uint64_t opened_unix_ms;
@@ -75,8 +75,6 @@ PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *co
 /* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE. */
 void pu_streams_end(pu_conn *c);
 extern const pu_yamux_callbacks pu_stream_yamux_callbacks;
-/* pu_streams_say_later sends tokens that waited for room. */
-void pu_streams_say_later(pu_conn *c);
 /* open.c: pu_streams_acked lets waiting opens go on, pu_opens_end fails them. */
 void pu_streams_acked(pu_conn *c);
 void pu_opens_end(pu_conn *c);

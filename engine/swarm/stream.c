@@ -21,11 +21,7 @@ static void leave_negotiation(pu_stream *s) {
   }
 }
 
-static void set_say_later(pu_stream *s, bool later);
-static void go_on(pu_stream *s);
-
 static void drop_negotiation(pu_stream *s) {
-  set_say_later(s, false);
   pu_free(s->negotiation);
   s->negotiation = NULL;
   s->tokens_due = false;
@@ -133,16 +129,6 @@ static size_t tokens(pu_stream *s, uint8_t *out, size_t cap) {
   return len;
 }
 
-static void set_say_later(pu_stream *s, bool later) {
-  if (s->say_later == later)
-    return;
-  s->say_later = later;
-  if (later)
-    s->conn->say_later++;
-  else
-    s->conn->say_later--;
-}
-
 /* tokens_said: those of a lazy stream are on their way; from now on its answers are due. */
 static void tokens_said(pu_stream *s) {
   if (!s->tokens_due)
@@ -152,62 +138,33 @@ static void tokens_said(pu_stream *s) {
   (void)pu_timer_after(&s->timer, s->conn->engine->limits.negotiate_ms * 1000ull);
 }
 
-/* say_tokens sends what the negotiation has to say, or, while the connection takes nothing, leaves it to
- * pu_streams_say_later. A stream's first window is larger than all tokens. */
+/* say sends what the negotiation has to say and |len| bytes behind it, in one frame. Tokens do not wait
+ * behind others' bytes in a full connection: they are short, and negotiating_per_conn bounds them. */
+static int say(pu_stream *s, const void *data, size_t len) {
+  uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + PU_STREAM_NOW_MAX + PU_SPAN_TAIL];
+  uint8_t *at = memory + PU_SPAN_HEAD;
+  PU_ASSERT(len <= PU_STREAM_NOW_MAX);
+  const size_t said = s->negotiation != NULL ? tokens(s, at, TOKENS_MAX) : 0;
+  tokens_said(s);
+  if (len > 0)
+    memcpy(at + said, data, len);
+  if (said + len == 0)
+    return 0;
+  return pu_yamux_stream_write_now(
+      s->ys, (pu_span){at, said + len, PU_SPAN_HEAD, PU_SPAN_TAIL});
+}
+
 static int say_tokens(pu_stream *s) {
-  uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + PU_SPAN_TAIL];
-  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX) {
-    set_say_later(s, true);
-    return 0;
-  }
-  set_say_later(s, false);
-  const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
-  tokens_said(s);
-  if (len == 0)
-    return 0;
-  ssize_t n = pu_yamux_stream_write(
-      s->ys, (pu_span){memory + PU_SPAN_HEAD, len, PU_SPAN_HEAD, PU_SPAN_TAIL});
-  return n < 0 ? (int)n : 0;
+  return say(s, NULL, 0);
 }
 
-void pu_streams_say_later(pu_conn *c) {
-  bool progress = true;
-  while (c->say_later > 0 && progress && !c->closed) {
-    progress = false;
-    PU_LIST_EACH(&c->streams, node, tmp) {
-      pu_stream *s = PU_CONTAINER_OF(node, pu_stream, link);
-      if (!s->say_later)
-        continue;
-      s->busy++;
-      (void)say_tokens(s); /* a failed write has ended the connection */
-      progress = s->gone || !s->say_later;
-      if (!s->gone && !s->say_later)
-        go_on(s);
-      if (--s->busy == 0 && s->gone)
-        free_stream(s);
-      break; /* the list may have changed */
-    }
-  }
-}
-
-/* write_first sends the tokens of a lazy stream together with its first data. */
+/* write_first sends the tokens of a lazy stream, together with its first data if that is short. */
 static ssize_t write_first(pu_stream *s, pu_span io) {
-  uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + COMBINE_MAX + PU_SPAN_TAIL];
-  if (pu_yamux_stream_space(s->ys) < TOKENS_MAX + COMBINE_MAX) { /* the connection is blocked */
-    set_say_later(s, true);
-    s->write_later = true;
-    return 0;
-  }
-  if (io.len > COMBINE_MAX) {
-    int status = say_tokens(s);
-    return status != 0 ? status : pu_yamux_stream_write(s->ys, io);
-  }
-  const size_t len = tokens(s, memory + PU_SPAN_HEAD, TOKENS_MAX);
-  tokens_said(s);
-  memcpy(memory + PU_SPAN_HEAD + len, io.data, io.len);
-  ssize_t n = pu_yamux_stream_write(
-      s->ys, (pu_span){memory + PU_SPAN_HEAD, len + io.len, PU_SPAN_HEAD, PU_SPAN_TAIL});
-  return n < 0 ? n : (ssize_t)io.len;
+  const bool together = io.len <= COMBINE_MAX && pu_yamux_stream_space(s->ys) > 0;
+  const int status = together ? say(s, io.data, io.len) : say_tokens(s);
+  if (status != 0)
+    return status;
+  return together ? (ssize_t)io.len : pu_yamux_stream_write(s->ys, io);
 }
 
 static ssize_t write_span(pu_stream *s, pu_span io, bool borrowed) {
@@ -236,6 +193,15 @@ ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t hea
   const bool in_place = head >= PU_YAMUX_HEADER + 2 && tail >= 16 && len <= pu_stream_chunk(s);
   return write_span(s, (pu_span){data, len, in_place ? head : 0, in_place ? tail : 0},
                     in_place && s->corks > 0);
+}
+
+int pu_stream_write_now(pu_stream *s, const void *data, size_t len) {
+  if (s->gone || s->op != NULL)
+    return PU_E_CLOSED;
+  enter(s);
+  const int status = say(s, data, len);
+  leave(s);
+  return status;
 }
 
 size_t pu_stream_space(pu_stream *s) {
@@ -408,6 +374,10 @@ static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
     int status = say_tokens(s);
     if (s->gone)
       return PU_E_CLOSED;
+    if (status != 0) {
+      give_up(s, status, CODE_NEGOTIATION_FAILED);
+      return status;
+    }
     if (pu_multistream_state_of(s->negotiation) == PU_MS_DONE) {
       if (s->outbound) {
         const bool waiting = s->op != NULL;
@@ -422,12 +392,8 @@ static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
       }
       return s->gone ? PU_E_CLOSED : (ssize_t)used;
     }
-    if (status != 0) {
-      give_up(s, status, CODE_NEGOTIATION_FAILED);
-      return status;
-    }
-    if (used == len || s->say_later)
-      break; /* all read, or the peer reads no answers: the deadline counts */
+    if (used == len)
+      break;
   }
   return (ssize_t)used;
 }
@@ -465,10 +431,6 @@ static void mux_on_eof(void *stream_user) {
   pu_stream *s = stream_user;
   if (s == NULL)
     return;
-  if (s->negotiation != NULL && s->say_later) {
-    s->eof_later = true; /* what came before it still counts */
-    return;
-  }
   if (s->negotiation != NULL && (s->op != NULL || !s->outbound)) {
     give_up(s, PU_E_EOF, CODE_NEGOTIATION_FAILED);
     return;
@@ -479,24 +441,6 @@ static void mux_on_eof(void *stream_user) {
     s->events->on_eof(s->user, s);
   if (--s->busy == 0 && s->gone)
     free_stream(s);
-}
-
-/* go_on does what had to wait until the tokens of |s| could be sent. */
-static void go_on(pu_stream *s) {
-  const uint8_t none = 0;
-  if (s->negotiation != NULL && !s->tokens_due && negotiate(s, &none, 0) < 0)
-    return;
-  if (s->write_later) {
-    s->write_later = false;
-    if (s->events != NULL && s->events->on_writable != NULL)
-      s->events->on_writable(s->user, s);
-  }
-  if (!s->gone)
-    pu_yamux_stream_resume(s->ys);
-  if (!s->gone && s->eof_later && !s->say_later) {
-    s->eof_later = false;
-    mux_on_eof(s);
-  }
 }
 
 static void mux_on_writable(void *stream_user) {
@@ -533,10 +477,7 @@ static void on_timer(void *data) {
   pu_conn *c = s->conn;
   pu_conn_enter(c);
   if (s->tokens_due) {
-    /* When they have to wait for room they still are due, and looked at again after a while. */
-    int status = pu_timer_after(&s->timer, c->engine->limits.negotiate_ms * 1000ull);
-    if (status == 0)
-      status = say_tokens(s);
+    int status = say_tokens(s);
     if (!s->gone && status != 0)
       give_up(s, status, CODE_NEGOTIATION_FAILED);
   } else if (s->negotiation != NULL) {

@@ -20,9 +20,6 @@ struct pu_stream {
   pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens */
   bool outbound, counted /* in conn->negotiating */;
   bool tokens_due; /* lazy: header and offer go with the first bytes */
-  bool say_later;  /* tokens wait for the connection to take more */
-  bool write_later; /* and so does the application's first write */
-  bool eof_later;   /* and the peer has sent its end behind what it offers */
   bool eof;
   unsigned busy;  /* callbacks inside: freed at none */
   unsigned corks; /* of the application: what it writes stays valid until the last goes */
@@ -42,6 +39,13 @@ PU_MUST_CHECK bool pu_stream_lazily_open(pu_stream *s);
  * between, and what is written goes out together. Unlike a cork they promise nothing about memory. */
 void pu_stream_hold(pu_stream *s);
 void pu_stream_unhold(pu_stream *s);
+
+/* pu_stream_write_now sends a short message of a protocol, whole, also while the connection is full of
+ * others' bytes: 0, PU_E_LIMIT (the stream's window is full), PU_E_CLOSED. The messages of one peer that
+ * may wait at once must be bounded, or a peer that reads none fills the connection's queue, which ends
+ * the connection. */
+#define PU_STREAM_NOW_MAX 4100u
+PU_MUST_CHECK int pu_stream_write_now(pu_stream *s, const void *data, size_t len);
 
 /* open.c for stream.c: the stream of |op| is gone; is agreed on (false: no memory, it was reset); may be
  * used. */

@@ -166,6 +166,25 @@ static void test_long_path(void **state) {
   rig_end(r);
 }
 
+/* While a connection is full of a proxy's bytes, everything else on it still works, only later. */
+static void test_full_connection(void **state) {
+  (void)state;
+  const pu_sim_link link = {.delay_us = 50 * MS, .rate_bytes_s = 4000000};
+  rig *r = rig_start(3, &link, &(tcp_app){.seed_in = 5, .seed_out = 6});
+  connect_hosts(r);
+  rig_connect(r, &(tcp_app){.to_send = 200000000, .seed_out = 5, .seed_in = 6});
+  rig_run(r, 20 * SIM_SECOND);
+  const uint64_t sent = r->client.sent;
+  for (int i = 0; i < 5; i++) {
+    sim_answer answer;
+    SIM_CHECK(sim_ping(&r->near, &r->far, &answer) == 0, "ping: %s", answer.detail);
+    SIM_CHECK(sim_ping(&r->far, &r->near, &answer) == 0, "ping back: %s", answer.detail);
+    rig_run(r, 100 * MS);
+  }
+  assert_true(r->client.sent > sent && r->client.sent < 200000000);
+  rig_end(r);
+}
+
 static void test_peer_appears(void **state) {
   (void)state;
   rig *r = rig_new(3, NULL);
@@ -384,6 +403,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_one_round_trip),
       cmocka_unit_test(test_long_path),
+      cmocka_unit_test(test_full_connection),
       cmocka_unit_test(test_peer_appears),
       cmocka_unit_test(test_peer_never_appears),
       cmocka_unit_test(test_refusals_are_final),
