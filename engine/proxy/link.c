@@ -14,6 +14,7 @@
 #include "multiaddr/multiaddr.h"
 #include "platform/assert.h"
 #include "proxy/proxy_priv.h"
+#include "swarm/conn.h"
 
 #define PIECES 4u          /* records of one read */
 #define READS_PER_EVENT 2u /* other connections get their turn after so many */
@@ -307,8 +308,7 @@ static void on_peer_writable(void *user, pu_stream *s) {
 
 static void on_peer_end(void *user, pu_stream *s, int status, uint32_t code) {
   pu_link *l = user;
-  char detail[96];
-  (void)s;
+  char detail[PU_CONN_DETAIL + 40];
   l->stream = NULL;
   if (status == PU_E_RESET && code == 0x1008)
     (void)snprintf(detail, sizeof detail, "the peer's policy does not allow us this service");
@@ -319,7 +319,8 @@ static void on_peer_end(void *user, pu_stream *s, int status, uint32_t code) {
   else if (status == PU_E_DENIED)
     (void)snprintf(detail, sizeof detail, "our policy no longer allows it");
   else
-    (void)snprintf(detail, sizeof detail, "the connection to the peer ended");
+    (void)snprintf(detail, sizeof detail, "the connection to the peer ended: %s",
+                   pu_stream_conn(s)->end_detail);
   end(l, status, detail);
 }
 
