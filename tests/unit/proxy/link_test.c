@@ -312,7 +312,8 @@ static void test_cut(void **state) {
   assert_false(r->client.wrong || r->server.apps->wrong);
   assert_int_equal(r->near_heard.status, PU_E_GONE);
   assert_int_equal(r->far_heard.status, PU_E_GONE);
-  assert_string_equal(r->near_heard.detail, "the connection to the peer ended");
+  assert_string_equal(r->near_heard.detail,
+                      "the connection to the peer ended: reset by the other side");
   rig_end(r);
 }
 
