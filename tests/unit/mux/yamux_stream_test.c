@@ -106,6 +106,35 @@ static void test_no_memory_for_scratch(void **state) {
   rig_free(r);
 }
 
+/* Short messages go out while the session is blocked, whole, within the window. */
+static void test_write_now(void **state) {
+  (void)state;
+  static uint8_t bytes[WINDOW];
+  rig *r = rig_new(true);
+  rig_stream *st = rig_open(r);
+  for (size_t i = 0; i < sizeof(bytes); i++)
+    bytes[i] = rig_byte(i);
+  pu_yamux_set_blocked(r->y, true);
+  assert_int_equal(rig_write(st, 0, 3, ROOM), 0);
+  rig_expect_none(r);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, 3)), 0);
+  rig_expect(r, DATA, SYN, 1, 3);
+  assert_int_equal(pu_yamux_stream_space(st->s), 0);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, WINDOW - 2)), PU_E_LIMIT);
+  rig_expect_none(r);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, WINDOW - 3)), 0);
+  check_sent(r, 1, 0, WINDOW - 3, 65507);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, 1)), PU_E_LIMIT);
+  assert_int_equal(rig_frame(r, UPDATE, 0, 1, 5), 0);
+  pu_yamux_set_blocked(r->y, false);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, 5)), 0);
+  rig_expect(r, DATA, 0, 1, 5);
+  assert_int_equal(pu_yamux_stream_close_write(st->s), 0);
+  rig_expect(r, UPDATE, FIN, 1, 0);
+  assert_int_equal(pu_yamux_stream_write_now(st->s, pu_span_of(bytes, 1)), PU_E_CLOSED);
+  rig_free(r);
+}
+
 static void test_scratch_goes_when_idle(void **state) {
   (void)state;
   rig *r = rig_prepare();
@@ -831,6 +860,7 @@ int main(void) {
       cmocka_unit_test(test_ack_goes_with_the_first_frame),
       cmocka_unit_test(test_payload_is_split_and_kept),
       cmocka_unit_test(test_no_memory_for_scratch),
+      cmocka_unit_test(test_write_now),
       cmocka_unit_test(test_scratch_goes_when_idle),
       cmocka_unit_test(test_send_window),
       cmocka_unit_test(test_window_with_syn),
