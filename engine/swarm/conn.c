@@ -457,7 +457,7 @@ size_t pu_engine_disconnect(pu_engine *e, const pu_peer_id *peer) {
   uint64_t id = 0;
   for (pu_conn *c; (c = conn_after(e, id)) != NULL;) {
     id = c->id;
-    if (pu_peer_id_equal(&c->peer, peer)) {
+    if (!c->closed && pu_peer_id_equal(&c->peer, peer)) {
       pu_conn_end(c, 0, "disconnected by us");
       count++;
     }
