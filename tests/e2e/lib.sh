@@ -36,6 +36,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
+trap 'printf "   line %d failed: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 # end_within SECONDS PID: waits for a process of ours to end, kills it after the time.
 end_within() {
