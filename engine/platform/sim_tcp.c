@@ -38,6 +38,7 @@ struct sim_sock {
   bool fin_sent, fin_seen;
   bool poke_pending;
   uint64_t last_arrival_us; /* of our segments at the peer: order is kept */
+  uint64_t held_us;         /* when the last segment that a down link held back is due */
   uint64_t line_free_us;    /* when our side of the link has sent what it has */
   uint64_t outstanding;     /* written by us and not known to be read */
   chunk *first, *last; /* arrived, not read */
@@ -211,8 +212,12 @@ static void send_segment(sim_sock *s, const uint8_t *data, size_t len) {
 
 static void run_segment(pu_sim *sim, sim_event *e) {
   sim_sock *s = e->target;
-  if (link_of(s)->down) {
-    sim_event *again = sim_schedule(sim, sim->now_us + DOWN_POLL_US, run_segment, s, 0);
+  const bool down = link_of(s)->down;
+  if (down || (e->value == 0 && sim->now_us < s->held_us)) { /* later ones wait behind held ones */
+    /* All that is held is looked at again at the same moment, in the order in which it came. */
+    if (down)
+      s->held_us = (sim->now_us / DOWN_POLL_US + 1) * DOWN_POLL_US;
+    sim_event *again = sim_schedule(sim, s->held_us, run_segment, s, 1);
     again->data = e->data;
     again->len = e->len;
     e->data = NULL;
