@@ -1,5 +1,5 @@
--- Checks the rule of layers: an #include in engine/ may name only the file's own layer, one below it,
--- or the public headers; uv.h and lua.h appear only where they are allowed. Run by `make lint`.
+-- Checks the rule of layers: an #include in engine/ may name only the file's own layer, one
+-- below it, or the public headers; uv.h and lua.h appear only where they are allowed.
 local order = { "platform", "base", "identity", "multiaddr", "security", "mux", "negotiate",
   "transport", "swarm", "protocols", "proxy" }
 -- security, mux and negotiate are siblings: none knows another.

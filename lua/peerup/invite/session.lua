@@ -228,7 +228,8 @@ end
 
 --- Says what to do when the relay turns us away.
 local function refused_by_relay(problem, relay, own_id)
-  return err.say(problem.code, ("The relay %s did not let us in: %s. Is the invite still active? If "
+  return err.say(problem.code,
+    ("The relay %s did not let us in: %s. Is the invite still active? If "
     .. "the relay serves only peers it knows, its operator runs: peerup relay authorize %s")
     :format(relay.addr, tostring(problem), own_id))
 end
