@@ -22,7 +22,7 @@ typedef struct candidate {
   pu_ma_target target;
   pu_transport *transport;
   uint64_t delay_us; /* after the dial's begin */
-  uint8_t order;     /* IPv6 before IPv4 before relays */
+  uint8_t order;     /* IPv6 and IPv4 in turn, relays behind them */
   bool is_public;
 } candidate;
 
@@ -32,7 +32,8 @@ typedef struct attempt {
   dial *dial;
   candidate *candidate; /* NULL: free slot */
   pu_transport_dial *transport_dial;
-  pu_conn *conn; /* in handshake */
+  pu_conn *conn;  /* in handshake */
+  pu_timer limit; /* what one address may take */
 } attempt;
 
 struct dial {
@@ -71,21 +72,26 @@ static void note(dial *d, int status, const char *format, ...) {
     d->detail_len = sizeof d->detail - 1;
 }
 
-static void stop_attempt(attempt *a) {
-  candidate *c = a->candidate;
-  a->candidate = NULL;
-  if (c == NULL)
-    return;
-  a->dial->running--;
+/* let_go ends what an attempt has under way. */
+static void let_go(attempt *a, int status, const char *why) {
+  pu_timer_stop(&a->limit);
   if (a->transport_dial != NULL)
-    c->transport->ops->cancel(a->transport_dial);
+    a->candidate->transport->ops->cancel(a->transport_dial);
   a->transport_dial = NULL;
   if (a->conn != NULL) {
     pu_conn *conn = a->conn;
     a->conn = NULL;
     conn->ready.cb = NULL;
-    pu_conn_end(conn, PU_E_CANCELED, "another address was faster");
+    pu_conn_end(conn, status, why);
   }
+}
+
+static void stop_attempt(attempt *a) {
+  if (a->candidate == NULL)
+    return;
+  let_go(a, PU_E_CANCELED, "another address was faster");
+  a->candidate = NULL;
+  a->dial->running--;
 }
 
 /* finish tells everybody who waits and frees the dial. Waiters may begin new dials in their callbacks. */
@@ -175,9 +181,11 @@ static bool gather(dial *d) {
   pu_engine *e = d->engine;
   char id[PU_PEER_ID_MAX_TEXT];
   size_t known = 0, denied = 0, waiting = 0;
+  size_t families[2][2] = {{0}}; /* private and public: of IPv4 and IPv6 so far */
   pu_multiaddr *addrs = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *addrs);
   d->candidates = pu_zalloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *d->candidates);
-  if (addrs != NULL && d->candidates != NULL)
+  const bool memory = addrs != NULL && d->candidates != NULL;
+  if (memory)
     known = pu_peerstore_addrs(e->peerstore, &d->peer, addrs, PU_DIAL_CANDIDATES_MAX);
   /* Addresses that failed a moment ago are left out, unless nothing else is known. */
   for (int pass = 0; pass < 2 && d->count == 0; pass++) {
@@ -200,7 +208,10 @@ static bool gather(dial *d) {
         continue;
       }
       c->is_public = pu_multiaddr_is_public(&c->addr);
-      c->order = c->target.kind == PU_MA_KIND_CIRCUIT ? 2 : c->target.family == 6 ? 0 : 1;
+      size_t *const same = &families[c->is_public][c->target.family == 6];
+      c->order = c->target.kind == PU_MA_KIND_CIRCUIT ? UINT8_MAX
+                 : c->target.family == 6              ? (uint8_t)(2 * (*same)++)
+                                                      : (uint8_t)(2 * (*same)++ + 1);
       d->count++;
     }
     if (waiting == 0)
@@ -210,14 +221,18 @@ static bool gather(dial *d) {
   (void)pu_peer_id_text(&d->peer, id);
   if (d->count == 0) {
     char detail[DETAIL_MAX];
-    if (denied > 0)
+    int status = denied > 0 ? PU_E_DENIED : PU_E_NO_ADDRESS;
+    if (!memory) {
+      status = PU_E_NOMEM;
+      (void)snprintf(detail, sizeof detail, "no memory to dial %s", id);
+    } else if (denied > 0)
       (void)snprintf(detail, sizeof detail, "the policy allows no dial to %s", id);
     else if (known > 0)
       (void)snprintf(detail, sizeof detail, "none of the %zu known addresses of %s can be dialled%s",
                      known, id, d->direct ? " without a relay" : "");
     else
       (void)snprintf(detail, sizeof detail, "no address of %s is known", id);
-    finish(d, NULL, denied > 0 ? PU_E_DENIED : PU_E_NO_ADDRESS, detail);
+    finish(d, NULL, status, detail);
     return false;
   }
   qsort(d->candidates, d->count, sizeof *d->candidates, by_order);
@@ -236,11 +251,18 @@ static void attempt_failed(attempt *a, int status, const char *detail) {
   pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, false);
   note(d, status, "%s: %s", pu_multiaddr_text(&a->candidate->addr, addr),
        detail[0] != '\0' ? detail : pu_error_sentence(status));
+  pu_timer_stop(&a->limit);
   a->candidate = NULL;
   a->transport_dial = NULL;
   a->conn = NULL;
   d->running--;
   start_due(d);
+}
+
+static void on_limit(void *data) {
+  attempt *a = data;
+  let_go(a, PU_E_TIMEOUT, "the dial took too long");
+  attempt_failed(a, PU_E_TIMEOUT, "");
 }
 
 static void on_ready(void *data, pu_conn *conn, int status, const char *detail) {
@@ -251,6 +273,7 @@ static void on_ready(void *data, pu_conn *conn, int status, const char *detail) 
     return;
   }
   pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, true);
+  pu_timer_stop(&a->limit);
   a->candidate = NULL;
   a->conn = NULL;
   d->running--;
@@ -281,11 +304,15 @@ static int start_attempt(dial *d, candidate *c) {
   attempt *a = free_slot(d);
   PU_ASSERT(a != NULL);
   *a = (attempt){.dial = d, .candidate = c};
+  pu_timer_init(&a->limit, d->engine->platform, on_limit, a);
   d->running++;
-  int status = c->transport->ops->dial(c->transport, &c->addr, &c->target, on_dialled, a,
-                                       &a->transport_dial);
+  int status = pu_timer_after(&a->limit, d->engine->limits.dial_ms * 1000ull);
+  if (status == 0)
+    status = c->transport->ops->dial(c->transport, &c->addr, &c->target, on_dialled, a,
+                                     &a->transport_dial);
   if (status != 0) {
     char addr[PU_MULTIADDR_MAX_TEXT];
+    pu_timer_stop(&a->limit);
     a->candidate = NULL;
     d->running--;
     note(d, status, "%s: %s", pu_multiaddr_text(&c->addr, addr), pu_error_sentence(status));
