@@ -35,7 +35,7 @@ typedef struct pu_sockaddr {
 
 /* ---- time and chance ---- */
 
-/* pu_now_us is the monotonic clock, in microseconds, cached per loop iteration. */
+/* pu_now_us is the monotonic clock, in microseconds. */
 uint64_t pu_now_us(const pu_platform *p);
 /* pu_wall_ns is the time of day, in nanoseconds since 1970. */
 uint64_t pu_wall_ns(const pu_platform *p);

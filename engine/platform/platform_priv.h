@@ -36,7 +36,8 @@ struct pu_platform {
   pu_timer **heap; /* 1-based binary heap by (at_us, seq) */
   size_t heap_len, heap_cap;
   uint64_t timer_seq;
-  bool running; /* inside pu_timers_run: wake_at is called once at its end */
+  bool running;    /* inside pu_timers_run: wake_at is called once at its end */
+  uint64_t run_us; /* the time of that run */
 };
 /* Each socket, listener and look-up begins with its platform. */
 struct pu_tcp {

@@ -1,9 +1,10 @@
 /* Timers of a platform: one binary heap, ordered by time and then by order of arming, driven by the
  * single wake-up that each door offers. Arming and stopping cost O(log n) and no allocation but the
  * heap's growth. */
+#include <stdlib.h>
+
 #include "platform/assert.h"
 #include "platform/platform_priv.h"
-#include <stdlib.h>
 
 static bool before(const pu_timer *a, const pu_timer *b) {
   return a->at_us != b->at_us ? a->at_us < b->at_us : a->seq < b->seq;
@@ -33,6 +34,7 @@ static void sift_down(pu_platform *p, size_t index) {
   put(p, index, t);
 }
 
+/* rearm tells the door the time of the first timer; called when that may be another one. */
 static void rearm(pu_platform *p) {
   if (!p->running)
     p->ops->wake_at(p, p->heap_len == 0 ? PU_NEVER : p->heap[1]->at_us);
@@ -69,6 +71,10 @@ int pu_timer_at(pu_timer *t, uint64_t at_us) {
     pu_timer_stop(t);
     return 0;
   }
+  /* What is armed for the past during a run is due at the run's end, not before those that wait. */
+  if (p->running && at_us < p->run_us)
+    at_us = p->run_us;
+  const bool was_first = t->heap_index == 1;
   if (t->heap_index != 0)
     remove_timer(t);
   if (p->heap_len + 1 >= p->heap_cap) {
@@ -83,7 +89,8 @@ int pu_timer_at(pu_timer *t, uint64_t at_us) {
   t->seq = ++p->timer_seq;
   put(p, ++p->heap_len, t);
   sift_up(p, p->heap_len);
-  rearm(p);
+  if (was_first || t->heap_index == 1)
+    rearm(p);
   return 0;
 }
 
@@ -101,6 +108,7 @@ void pu_timers_run(pu_platform *p) {
   const uint64_t last_seq = p->timer_seq; /* what is armed during this run waits for the next */
   PU_ASSERT(!p->running);
   p->running = true;
+  p->run_us = now;
   while (p->heap_len > 0 && p->heap[1]->at_us <= now && p->heap[1]->seq <= last_seq) {
     pu_timer *t = p->heap[1];
     remove_timer(t);

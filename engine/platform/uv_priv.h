@@ -2,10 +2,11 @@
 #ifndef PU_PLATFORM_UV_PRIV_H
 #define PU_PLATFORM_UV_PRIV_H
 
-#include "platform/platform_priv.h"
-#include "platform/uv.h"
 #include <sys/socket.h>
 #include <uv.h>
+
+#include "platform/platform_priv.h"
+#include "platform/uv.h"
 
 typedef struct uv_door uv_door;
 typedef struct pu_watch pu_watch;
@@ -15,7 +16,7 @@ struct pu_watch {
   uv_door *door;
   int fd;
   unsigned armed; /* PU_WANT_*: what is reported */
-  bool entered, closed;
+  bool closed;
   void (*on_ready)(pu_watch *w, unsigned what);
   void (*on_free)(pu_watch *w); /* the memory may go: no event is on its way */
   pu_watch *next_gone;
@@ -25,8 +26,9 @@ struct uv_door {
   pu_platform base;
   uv_loop_t *loop;
   uv_timer_t wake; /* the heap's next time, when it lies ahead */
-  uv_idle_t due;   /* active while a timer is due now: runs in the next iteration, never in this one */
-  size_t handles;  /* libuv handles and requests whose memory is still in use */
+  uv_idle_t
+      due; /* active while a timer is due now: runs in the next iteration, never in this one */
+  size_t handles; /* libuv handles and requests whose memory is still in use */
   int epoll;
   uv_poll_t poll;   /* of |epoll| */
   size_t watched;   /* descriptors: while there are any, the loop goes on */
@@ -47,11 +49,13 @@ void pu_uv_from_native(const struct sockaddr *sa, pu_sockaddr *out);
 /* uv_watch.c */
 PU_MUST_CHECK int pu_watches_open(uv_door *d);
 void pu_watches_close(uv_door *d, uv_close_cb done);
-/* pu_watch_init begins watching |fd| for nothing yet; it becomes the watch's to close. */
-void pu_watch_init(pu_watch *w, uv_door *d, int fd, void (*on_ready)(pu_watch *, unsigned),
-                   void (*on_free)(pu_watch *));
+/* pu_watch_open begins watching |fd| for |want|; it becomes the watch's to close, but not on
+ * failure. */
+PU_MUST_CHECK int pu_watch_open(pu_watch *w, uv_door *d, int fd, unsigned want,
+                                void (*on_ready)(pu_watch *, unsigned),
+                                void (*on_free)(pu_watch *));
 /* pu_watch_set says what is reported. */
-PU_MUST_CHECK int pu_watch_set(pu_watch *w, unsigned want);
+void pu_watch_set(pu_watch *w, unsigned want);
 /* pu_watch_close closes the descriptor; on_free follows, now or after the events under way. */
 void pu_watch_close(pu_watch *w);
 

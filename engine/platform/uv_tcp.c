@@ -1,8 +1,6 @@
-/* TCP of the libuv door: descriptors of our own (uv_watch.c), so that every read and write goes to the
- * caller's buffers. Interest is dropped lazily: a flag that is dropped is often set again before the
- * next event, and then no system call was needed. */
-#include "platform/assert.h"
-#include "platform/uv_priv.h"
+/* TCP of the libuv door: descriptors of our own (uv_watch.c), so that every read and write goes to
+ * the caller's buffers. Interest is dropped lazily: a flag that is dropped is often set again
+ * before the next event, and then no system call was needed. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,6 +8,9 @@
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "platform/assert.h"
+#include "platform/uv_priv.h"
 
 #define IOV_MAX_PER_CALL 64     /* pieces of one system call; more are left to the next */
 #define ACCEPTS_PER_EVENT 64    /* others get their turn after so many */
@@ -46,14 +47,19 @@ static void set_option(int fd, int level, int option, int value) {
 }
 
 static int open_socket(uint8_t family) {
-  int fd =
-      socket(family == 6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int fd = socket(family == 6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   return fd < 0 ? pu_uv_error(errno) : fd;
 }
 
 static void prepare_stream(int fd) {
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+/* connect_error maps an errno of connect: no address left to leave from means that the pair of
+ * ports, or every port, is taken. */
+static int connect_error(int error) {
+  return error == EADDRNOTAVAIL ? PU_E_IN_USE : pu_uv_error(error);
 }
 
 /* ---- readiness ---- */
@@ -64,7 +70,7 @@ static void finish_connect(uv_sock *s) {
   if (getsockopt(s->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
     error = errno;
   s->connecting = false;
-  s->events->on_connect(s->data, error == 0 ? 0 : pu_uv_error(error));
+  s->events->on_connect(s->data, error == 0 ? 0 : connect_error(error));
 }
 
 static void on_ready(pu_watch *w, unsigned what) {
@@ -79,14 +85,14 @@ static void on_ready(pu_watch *w, unsigned what) {
   }
   /* What the owner does not want any more is dropped now. */
   if (!w->closed && !s->connecting)
-    PU_ASSERT(pu_watch_set(w, s->want) == 0);
+    pu_watch_set(w, s->want);
 }
 
 void pu_uv_tcp_want(pu_tcp *t, unsigned want) {
   uv_sock *s = (uv_sock *)t;
   s->want = want;
   if (!s->connecting && !s->watch.closed && (want & ~s->watch.armed) != 0)
-    PU_ASSERT(pu_watch_set(&s->watch, want) == 0); /* fails only when the kernel has no memory */
+    pu_watch_set(&s->watch, want);
 }
 
 void pu_uv_tcp_set_events(pu_tcp *t, const pu_tcp_events *events, void *data) {
@@ -101,16 +107,19 @@ static void free_sock(pu_watch *w) {
   free(sock_of(w));
 }
 
-/* new_sock takes |fd| over, also when it fails. */
-static uv_sock *new_sock(uv_door *d, int fd) {
+/* new_sock takes |fd| over, but not when it fails. */
+static int new_sock(uv_door *d, int fd, unsigned armed, uv_sock **out) {
   uv_sock *s = calloc(1, sizeof *s);
-  if (s == NULL) {
-    (void)close(fd);
-    return NULL;
-  }
+  if (s == NULL)
+    return PU_E_NOMEM;
   s->base.platform = &d->base;
-  pu_watch_init(&s->watch, d, fd, on_ready, free_sock);
-  return s;
+  const int status = pu_watch_open(&s->watch, d, fd, armed, on_ready, free_sock);
+  if (status != 0) {
+    free(s);
+    return status;
+  }
+  *out = s;
+  return 0;
 }
 
 void pu_uv_tcp_close(pu_tcp *t, bool abort) {
@@ -128,7 +137,7 @@ int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockadd
                       const pu_tcp_events *events, void *data, pu_tcp **out) {
   uv_door *d = (uv_door *)p;
   struct sockaddr_storage native;
-  uv_sock *s = NULL;
+  uv_sock *s;
   int status;
   int fd = open_socket(remote->family);
   if (fd < 0)
@@ -145,20 +154,15 @@ int pu_uv_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockadd
   }
   const socklen_t len = pu_uv_to_native(remote, &native);
   if (connect(fd, (struct sockaddr *)&native, len) != 0 && errno != EINPROGRESS) {
-    status = pu_uv_error(errno);
+    status = connect_error(errno);
     goto fail;
   }
-  s = new_sock(d, fd);
-  if (s == NULL)
-    return PU_E_NOMEM;
+  status = new_sock(d, fd, PU_WANT_WRITE, &s);
+  if (status != 0)
+    goto fail;
   s->events = events;
   s->data = data;
   s->connecting = true;
-  status = pu_watch_set(&s->watch, PU_WANT_WRITE);
-  if (status != 0) {
-    pu_watch_close(&s->watch);
-    return status;
-  }
   *out = &s->base;
   return 0;
 fail:
@@ -229,31 +233,34 @@ static void on_acceptable(pu_watch *w, unsigned what) {
     if (fd < 0) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         if (pu_timer_after(&l->pause, ACCEPT_PAUSE_US) == 0)
-          PU_ASSERT(pu_watch_set(w, 0) == 0);
+          pu_watch_set(w, 0);
         return;
       }
       if (errno == ECONNABORTED || errno == EINTR)
         continue;
       return;
     }
-    uv_sock *s = new_sock(w->door, fd); /* its options are the listener's */
-    if (s != NULL)
-      l->cb(l->data, &s->base);
+    /* Its options are the listener's. Nearly every owner begins with reading, so that is armed. */
+    uv_sock *s;
+    if (new_sock(w->door, fd, PU_WANT_READ, &s) != 0) {
+      (void)close(fd);
+      continue;
+    }
+    l->cb(l->data, &s->base);
   }
 }
 
 static void on_pause_over(void *data) {
   uv_listener *l = data;
-  if (pu_watch_set(&l->watch, PU_WANT_READ) != 0)
-    (void)pu_timer_after(&l->pause, ACCEPT_PAUSE_US);
+  pu_watch_set(&l->watch, PU_WANT_READ);
 }
 
 static void free_listener(pu_watch *w) {
   free(listener_of(w));
 }
 
-/* The port is bound and listened on without SO_REUSEPORT, so that a second program is told that it is
- * taken; only then the option is set, which lets our own dials leave from it. */
+/* The port is bound and listened on without SO_REUSEPORT, so that a second program is told that it
+ * is taken; only then the option is set, which lets our own dials leave from it. */
 int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu_tcp_accept_cb cb,
                      void *data, pu_tcp_listener **out) {
   struct sockaddr_storage native;
@@ -282,10 +289,10 @@ int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu
   l->cb = cb;
   l->data = data;
   pu_timer_init(&l->pause, p, on_pause_over, l);
-  pu_watch_init(&l->watch, (uv_door *)p, fd, on_acceptable, free_listener);
-  status = pu_watch_set(&l->watch, PU_WANT_READ);
+  status = pu_watch_open(&l->watch, (uv_door *)p, fd, PU_WANT_READ, on_acceptable, free_listener);
   if (status != 0) {
-    pu_watch_close(&l->watch);
+    (void)close(fd);
+    free(l);
     return status;
   }
   *out = &l->base;

@@ -1,13 +1,14 @@
-/* Watching descriptors. A uv_poll handle per socket costs three system calls to make and two for each
- * change of interest; with thousands of short connections a second that is a fifth of all work. So the
- * door has an epoll instance of its own, which libuv watches as one descriptor, and sockets are entered
- * there: one call to enter, one to change, none to leave (closing does it). */
-#include "platform/assert.h"
-#include "platform/uv_priv.h"
+/* Watching descriptors. A uv_poll handle per socket costs three system calls to make and two for
+ * each change of interest; with thousands of short connections a second that is a fifth of all
+ * work. So the door has an epoll instance of its own, which libuv watches as one descriptor, and
+ * sockets are entered there: one call to enter, one to change, one to leave. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+
+#include "platform/assert.h"
+#include "platform/uv_priv.h"
 
 #define EVENTS_PER_TURN 128 /* the rest is reported in the loop's next turn */
 
@@ -62,39 +63,46 @@ void pu_watches_close(uv_door *d, uv_close_cb done) {
   d->epoll = -1;
 }
 
-void pu_watch_init(pu_watch *w, uv_door *d, int fd, void (*on_ready)(pu_watch *, unsigned),
-                   void (*on_free)(pu_watch *)) {
-  *w = (pu_watch){.door = d, .fd = fd, .on_ready = on_ready, .on_free = on_free};
-  if (d->watched++ == 0)
-    uv_ref((uv_handle_t *)&d->poll);
-}
-
-int pu_watch_set(pu_watch *w, unsigned want) {
+/* Even an empty interest hears of errors, again and again; edge-triggered it hears of them once. */
+static struct epoll_event interest(pu_watch *w, unsigned want) {
   struct epoll_event event = {.data.ptr = w};
-  if (want == w->armed && w->entered)
-    return 0;
   if ((want & PU_WANT_READ) != 0)
     event.events |= EPOLLIN;
   if ((want & PU_WANT_WRITE) != 0)
     event.events |= EPOLLOUT;
-  int op = w->entered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-  if (want == 0) { /* even an empty interest hears of errors, so a silent watch leaves */
-    if (!w->entered)
-      return 0;
-    op = EPOLL_CTL_DEL;
-  }
-  if (epoll_ctl(w->door->epoll, op, w->fd, &event) != 0)
-    return pu_uv_error(errno);
-  w->entered = want != 0;
-  w->armed = want;
+  if (want == 0)
+    event.events = (uint32_t)EPOLLET;
+  return event;
+}
+
+int pu_watch_open(pu_watch *w, uv_door *d, int fd, unsigned want,
+                  void (*on_ready)(pu_watch *, unsigned), void (*on_free)(pu_watch *)) {
+  *w = (pu_watch){.door = d, .fd = fd, .armed = want, .on_ready = on_ready, .on_free = on_free};
+  struct epoll_event event = interest(w, want);
+  if (epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+    return errno == ENOSPC ? PU_E_LIMIT : pu_uv_error(errno);
+  if (d->watched++ == 0)
+    uv_ref((uv_handle_t *)&d->poll);
   return 0;
+}
+
+void pu_watch_set(pu_watch *w, unsigned want) {
+  if (want == w->armed)
+    return;
+  struct epoll_event event = interest(w, want);
+  /* Takes no memory: the entry exists from the beginning to the end. */
+  PU_ASSERT(epoll_ctl(w->door->epoll, EPOLL_CTL_MOD, w->fd, &event) == 0);
+  w->armed = want;
 }
 
 void pu_watch_close(pu_watch *w) {
   uv_door *d = w->door;
   PU_ASSERT(!w->closed);
   w->closed = true;
-  (void)close(w->fd); /* the last descriptor of its socket: epoll forgets it */
+  /* Closing alone is not enough: a child that another part of the program forked may hold the
+   * socket too, and epoll would go on to report it, with a pointer to what is freed by then. */
+  (void)epoll_ctl(d->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+  (void)close(w->fd);
   w->fd = -1;
   if (--d->watched == 0)
     uv_unref((uv_handle_t *)&d->poll);

@@ -1,9 +1,11 @@
-/* The simulated network: the same seed is the same run, bytes arrive in order whatever the link does, and
- * failures are seen where they should be. */
+/* The simulated network: the same seed is the same run, bytes arrive in order whatever the link
+ * does, and failures are seen where they should be. */
 #include "platform/sim.h"
-#include "support/cmocka.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+#include "support/cmocka.h"
 
 #define BYTES 300000u
 #define SECOND UINT64_C(1000000)
@@ -114,9 +116,9 @@ static void start(test_net *rig, uint64_t seed, const pu_sim_link *link) {
   rig->addrs[1].port = 80;
   assert_int_equal(
       pu_tcp_listen(rig->hosts[1], &rig->addrs[1], 0, on_accept, &rig->server, &rig->listener), 0);
-  assert_int_equal(pu_tcp_connect(rig->hosts[0], NULL, &rig->addrs[1], &events, &rig->client,
-                                  &rig->client.tcp),
-                   0);
+  assert_int_equal(
+      pu_tcp_connect(rig->hosts[0], NULL, &rig->addrs[1], &events, &rig->client, &rig->client.tcp),
+      0);
 }
 
 static void finish(test_net *rig) {

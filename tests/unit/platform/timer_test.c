@@ -1,150 +1,285 @@
-/* Timers, on the simulated network's clock. */
-#include "platform/sim.h"
-#include "support/cmocka.h"
-#include <stdlib.h>
+/* The timer heap, driven by a door that only tells the time. */
+#include "platform/platform_priv.h"
+#include "support/unit.h"
 
-#define MANY 2000
+#define MANY 500
 
-typedef struct rig {
-  pu_sim *sim;
-  pu_platform *platform;
-} rig;
+typedef struct door {
+  pu_platform base;
+  uint64_t now_us;
+  uint64_t wake_us; /* what the heap asked for last */
+  unsigned wakes;   /* how often it asked */
+} door;
 
-static void start(rig *r) {
-  pu_sockaddr a;
-  assert_true(pu_sockaddr_parse_ip("10.0.0.1", &a));
-  assert_int_equal(pu_sim_new(1, &r->sim), 0);
-  assert_int_equal(pu_sim_add_host(r->sim, "a", &a, 1, &r->platform), 0);
+static uint64_t door_now(const pu_platform *p) {
+  return ((const door *)p)->now_us;
 }
 
+static void door_wake(pu_platform *p, uint64_t at_us) {
+  door *d = (door *)p;
+  d->wake_us = at_us;
+  d->wakes++;
+}
+
+static const pu_platform_ops ops = {.now_us = door_now, .wake_at = door_wake};
+
+/* A timer and what happened to it. */
 typedef struct probe {
   pu_timer timer;
-  rig *rig;
-  uint64_t fired_at;
+  door *door;
   unsigned fired;
-  unsigned *order;
-  unsigned place;
+  uint64_t fired_us;
+  unsigned order;  /* the how-manieth it was */
+  unsigned *count; /* of all */
+  struct probe *stop, *start;
+  uint64_t start_at;
 } probe;
 
-static void on_fire(void *data) {
-  probe *p = data;
-  p->fired++;
-  p->fired_at = pu_now_us(p->rig->platform);
-  if (p->order != NULL)
-    p->place = ++*p->order;
+static void on_probe(void *data) {
+  probe *t = data;
+  assert_false(pu_timer_armed(&t->timer));
+  t->fired++;
+  t->fired_us = t->door->now_us;
+  if (t->count != NULL)
+    t->order = ++*t->count;
+  if (t->stop != NULL)
+    pu_timer_stop(&t->stop->timer);
+  if (t->start != NULL)
+    assert_int_equal(pu_timer_at(&t->start->timer, t->start_at), 0);
 }
 
-static void test_order(void **state) {
-  (void)state;
-  rig r;
-  unsigned order = 0;
-  start(&r);
-  probe *probes = calloc(MANY, sizeof *probes);
-  assert_non_null(probes);
-  const uint64_t now = pu_now_us(r.platform);
-  for (unsigned i = 0; i < MANY; i++) {
-    probes[i] = (probe){.rig = &r, .order = &order};
-    pu_timer_init(&probes[i].timer, r.platform, on_fire, &probes[i]);
-    assert_int_equal(pu_timer_at(&probes[i].timer, now + (i * 7919u) % MANY), 0);
-  }
-  for (unsigned i = 0; i < MANY; i += 3) /* a third is taken back */
-    pu_timer_stop(&probes[i].timer);
-  assert_true(pu_sim_run(r.sim, now + MANY + 10, NULL));
-  for (unsigned i = 0; i < MANY; i++) {
-    assert_int_equal(probes[i].fired, i % 3 != 0);
-    assert_false(pu_timer_armed(&probes[i].timer));
-    if (i % 3 != 0)
-      assert_int_equal(probes[i].fired_at, now + (i * 7919u) % MANY);
-  }
-  free(probes);
-  pu_sim_free(r.sim);
+static void probe_init(probe *t, door *d, unsigned *count) {
+  *t = (probe){.door = d, .count = count};
+  pu_timer_init(&t->timer, &d->base, on_probe, t);
 }
 
-/* Timers of one moment fire in the order in which they were armed. */
-static void test_equal_times(void **state) {
-  (void)state;
-  rig r;
-  unsigned order = 0;
-  probe probes[20];
-  start(&r);
-  const uint64_t at = pu_now_us(r.platform) + 100;
+static int setup(void **state) {
+  door *d = calloc(1, sizeof *d);
+  assert_non_null(d);
+  pu_platform_init(&d->base, &ops);
+  d->now_us = 1000;
+  d->wake_us = PU_NEVER;
+  *state = d;
+  return 0;
+}
+
+static int teardown(void **state) {
+  door *d = *state;
+  pu_platform_deinit(&d->base);
+  free(d);
+  return 0;
+}
+
+static void test_once(void **state) {
+  door *d = *state;
+  probe t;
+  probe_init(&t, d, NULL);
+  assert_false(pu_timer_armed(&t.timer));
+  assert_int_equal(pu_timer_after(&t.timer, 50), 0);
+  assert_true(pu_timer_armed(&t.timer));
+  assert_int_equal(d->wake_us, 1050);
+  d->now_us = 1049; /* the wake-up may come early: nothing fires, and it is asked for again */
+  d->wake_us = 0;
+  pu_timers_run(&d->base);
+  assert_int_equal(t.fired, 0);
+  assert_int_equal(d->wake_us, 1050);
+  d->now_us = 1050;
+  pu_timers_run(&d->base);
+  assert_int_equal(t.fired, 1);
+  assert_int_equal(d->wake_us, PU_NEVER);
+  d->now_us = 5000;
+  pu_timers_run(&d->base);
+  assert_int_equal(t.fired, 1);
+}
+
+static void test_move_and_stop(void **state) {
+  door *d = *state;
+  probe a, b;
+  probe_init(&a, d, NULL);
+  probe_init(&b, d, NULL);
+  pu_timer_stop(&a.timer); /* not armed: harmless */
+  assert_int_equal(pu_timer_at(&a.timer, 2000), 0);
+  assert_int_equal(pu_timer_at(&b.timer, 3000), 0);
+  assert_int_equal(d->wake_us, 2000);
+  assert_int_equal(pu_timer_at(&a.timer, 4000), 0); /* moved behind */
+  assert_int_equal(d->wake_us, 3000);
+  assert_int_equal(pu_timer_at(&a.timer, 1500), 0); /* and before */
+  assert_int_equal(d->wake_us, 1500);
+  pu_timer_stop(&a.timer);
+  pu_timer_stop(&a.timer);
+  assert_int_equal(d->wake_us, 3000);
+  assert_int_equal(pu_timer_at(&b.timer, PU_NEVER), 0);
+  assert_false(pu_timer_armed(&b.timer));
+  assert_int_equal(d->wake_us, PU_NEVER);
+  d->now_us = 9000;
+  pu_timers_run(&d->base);
+  assert_int_equal(a.fired + b.fired, 0);
+}
+
+/* The door is asked only when the first time changes: a busy program moves thousands of timers. */
+static void test_wakes_are_few(void **state) {
+  door *d = *state;
+  probe first, t[20];
+  probe_init(&first, d, NULL);
+  assert_int_equal(pu_timer_at(&first.timer, 2000), 0);
+  const unsigned before = d->wakes;
   for (unsigned i = 0; i < 20; i++) {
-    probes[i] = (probe){.rig = &r, .order = &order};
-    pu_timer_init(&probes[i].timer, r.platform, on_fire, &probes[i]);
-    assert_int_equal(pu_timer_at(&probes[i].timer, at), 0);
+    probe_init(&t[i], d, NULL);
+    assert_int_equal(pu_timer_at(&t[i].timer, 3000 + i), 0);
+    assert_int_equal(pu_timer_at(&t[i].timer, 4000 + i), 0);
   }
-  assert_int_equal(pu_timer_at(&probes[3].timer, at), 0); /* armed anew: last */
-  assert_true(pu_sim_run(r.sim, at + 1, NULL));
-  assert_int_equal(probes[0].place, 1);
-  assert_int_equal(probes[4].place, 4);
-  assert_int_equal(probes[3].place, 20);
-  pu_sim_free(r.sim);
+  for (unsigned i = 0; i < 20; i++)
+    pu_timer_stop(&t[i].timer);
+  assert_int_equal(d->wakes, before);
+  pu_timer_stop(&first.timer);
+  assert_int_equal(d->wakes, before + 1);
 }
 
-static void test_moving_and_never(void **state) {
-  (void)state;
-  rig r;
-  start(&r);
-  probe p = {.rig = &r};
-  pu_timer_init(&p.timer, r.platform, on_fire, &p);
-  pu_timer_stop(&p.timer); /* harmless */
-  const uint64_t now = pu_now_us(r.platform);
-  assert_int_equal(pu_timer_after(&p.timer, 10), 0);
-  assert_int_equal(pu_timer_after(&p.timer, 1000), 0);
-  assert_true(pu_sim_run(r.sim, now + 500, NULL));
-  assert_int_equal(p.fired, 0);
-  assert_int_equal(pu_timer_at(&p.timer, PU_NEVER), 0);
-  assert_false(pu_timer_armed(&p.timer));
-  assert_true(pu_sim_run(r.sim, now + 5000, NULL));
-  assert_int_equal(p.fired, 0);
-  assert_int_equal(pu_timer_after(&p.timer, UINT64_MAX - 5), 0); /* beyond the end of time */
-  assert_false(pu_timer_armed(&p.timer));
-  pu_sim_free(r.sim);
+static void test_equal_times_in_order(void **state) {
+  door *d = *state;
+  unsigned count = 0;
+  probe t[20];
+  for (unsigned i = 0; i < 20; i++) {
+    probe_init(&t[i], d, &count);
+    assert_int_equal(pu_timer_at(&t[i].timer, 1500), 0);
+  }
+  assert_int_equal(pu_timer_at(&t[3].timer, 1500), 0); /* armed anew: now the last */
+  d->now_us = 1500;
+  pu_timers_run(&d->base);
+  assert_int_equal(count, 20);
+  assert_int_equal(t[0].order, 1);
+  assert_int_equal(t[2].order, 3);
+  assert_int_equal(t[4].order, 4);
+  assert_int_equal(t[19].order, 19);
+  assert_int_equal(t[3].order, 20);
 }
 
-typedef struct chain {
-  pu_timer timer, other;
-  unsigned fired, other_fired;
-} chain;
-
-static void on_other(void *data) {
-  ((chain *)data)->other_fired++;
+static void test_endless_delay(void **state) {
+  door *d = *state;
+  probe t;
+  probe_init(&t, d, NULL);
+  assert_int_equal(pu_timer_after(&t.timer, PU_NEVER), 0);
+  assert_false(pu_timer_armed(&t.timer));
+  assert_int_equal(pu_timer_after(&t.timer, PU_NEVER - 1000), 0); /* the sum is PU_NEVER */
+  assert_false(pu_timer_armed(&t.timer));
+  assert_int_equal(pu_timer_after(&t.timer, PU_NEVER - 1001), 0);
+  assert_true(pu_timer_armed(&t.timer));
+  pu_timer_stop(&t.timer);
 }
 
-static void on_chain(void *data) {
-  chain *c = data;
-  pu_timer_stop(&c->other);
-  if (++c->fired < 5)
-    assert_int_equal(pu_timer_after(&c->timer, 0), 0);
+static void test_stop_in_callback(void **state) {
+  door *d = *state;
+  probe a, b, c;
+  probe_init(&a, d, NULL);
+  probe_init(&b, d, NULL);
+  probe_init(&c, d, NULL);
+  a.stop = &b; /* due in the same run, and stopped before its turn */
+  assert_int_equal(pu_timer_at(&a.timer, 1100), 0);
+  assert_int_equal(pu_timer_at(&b.timer, 1200), 0);
+  assert_int_equal(pu_timer_at(&c.timer, 1300), 0);
+  d->now_us = 1300;
+  pu_timers_run(&d->base);
+  assert_int_equal(a.fired, 1);
+  assert_int_equal(b.fired, 0);
+  assert_int_equal(c.fired, 1);
 }
 
-/* What is armed for now inside a timer waits for the next turn, and a timer may stop another that is
- * due. */
-static void test_inside_callbacks(void **state) {
-  (void)state;
-  rig r;
-  chain c = {.fired = 0};
-  start(&r);
-  pu_timer_init(&c.timer, r.platform, on_chain, &c);
-  pu_timer_init(&c.other, r.platform, on_other, &c);
-  assert_int_equal(pu_timer_after(&c.timer, 10), 0);
-  assert_int_equal(pu_timer_after(&c.other, 10), 0);
-  const uint64_t now = pu_now_us(r.platform);
-  while (c.fired == 0)
-    assert_true(pu_sim_step(r.sim));
-  assert_int_equal(c.fired, 1); /* not five at once */
-  assert_true(pu_sim_run(r.sim, now + 100, NULL));
-  assert_int_equal(c.fired, 5);
-  assert_int_equal(c.other_fired, 0);
-  pu_sim_free(r.sim);
+static void test_armed_in_run_waits(void **state) {
+  door *d = *state;
+  probe a, b;
+  probe_init(&a, d, NULL);
+  probe_init(&b, d, NULL);
+  a.start = &b;
+  a.start_at = 1100;
+  assert_int_equal(pu_timer_at(&a.timer, 1100), 0);
+  d->now_us = 1100;
+  pu_timers_run(&d->base);
+  assert_int_equal(a.fired, 1);
+  assert_int_equal(b.fired, 0);
+  assert_int_equal(d->wake_us, 1100); /* and the next run is asked for at once */
+  pu_timers_run(&d->base);
+  assert_int_equal(b.fired, 1);
 }
+
+/* A timer that arms itself for the past, again and again, keeps nobody else from firing. */
+static void test_greedy_timer(void **state) {
+  door *d = *state;
+  probe greedy, modest[3];
+  probe_init(&greedy, d, NULL);
+  greedy.start = &greedy;
+  greedy.start_at = 1; /* long ago */
+  assert_int_equal(pu_timer_at(&greedy.timer, 1), 0);
+  for (unsigned i = 0; i < 3; i++) {
+    probe_init(&modest[i], d, NULL);
+    assert_int_equal(pu_timer_at(&modest[i].timer, 1200 + i), 0);
+  }
+  d->now_us = 1300;
+  pu_timers_run(&d->base);
+  for (unsigned i = 0; i < 3; i++)
+    assert_int_equal(modest[i].fired, 1);
+  assert_int_equal(greedy.fired, 1);
+  pu_timers_run(&d->base);
+  assert_int_equal(greedy.fired, 2);
+  pu_timer_stop(&greedy.timer);
+}
+
+/* Many timers armed, moved and stopped at random, against a list that is searched. */
+static void test_many(void **state) {
+  door *d = *state;
+  static probe t[MANY];
+  uint64_t expected[MANY]; /* PU_NEVER: not armed */
+  uint64_t chance = 12345;
+  for (unsigned i = 0; i < MANY; i++) {
+    probe_init(&t[i], d, NULL);
+    expected[i] = PU_NEVER;
+  }
+  for (unsigned round = 0; round < 20000; round++) {
+    chance = chance * 6364136223846793005u + 1442695040888963407u;
+    const unsigned i = (unsigned)(chance >> 33) % MANY;
+    const uint64_t delay = (chance >> 50) % 1000;
+    if (delay < 200) {
+      pu_timer_stop(&t[i].timer);
+      expected[i] = PU_NEVER;
+    } else {
+      expected[i] = d->now_us + delay;
+      assert_int_equal(pu_timer_at(&t[i].timer, expected[i]), 0);
+    }
+    if (round % 10 != 0)
+      continue;
+    uint64_t first = PU_NEVER;
+    for (unsigned k = 0; k < MANY; k++)
+      first = expected[k] < first ? expected[k] : first;
+    assert_int_equal(d->wake_us, first);
+    d->now_us += (chance >> 40) % 40;
+    for (unsigned k = 0; k < MANY; k++)
+      t[k].fired = 0;
+    pu_timers_run(&d->base);
+    for (unsigned k = 0; k < MANY; k++) {
+      const bool due = expected[k] <= d->now_us;
+      assert_int_equal(t[k].fired, due ? 1 : 0);
+      if (due)
+        expected[k] = PU_NEVER;
+      assert_int_equal(pu_timer_armed(&t[k].timer), expected[k] != PU_NEVER);
+    }
+  }
+  for (unsigned k = 0; k < MANY; k++)
+    pu_timer_stop(&t[k].timer);
+  assert_int_equal(d->wake_us, PU_NEVER);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_order),
-      cmocka_unit_test(test_equal_times),
-      cmocka_unit_test(test_moving_and_never),
-      cmocka_unit_test(test_inside_callbacks),
+      T(test_once),
+      T(test_move_and_stop),
+      T(test_wakes_are_few),
+      T(test_equal_times_in_order),
+      T(test_endless_delay),
+      T(test_stop_in_callback),
+      T(test_armed_in_run_waits),
+      T(test_greedy_timer),
+      T(test_many),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

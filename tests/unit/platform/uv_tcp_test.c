@@ -1,12 +1,13 @@
 /* TCP of the libuv door, on real loopback sockets. */
-#include "platform/uv.h"
-#include "support/cmocka.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "platform/uv.h"
+#include "support/cmocka.h"
 
 #define ENDS_MAX 16
 
@@ -84,12 +85,12 @@ static void run_until(const bool *done) {
     (void)uv_run(&loop, UV_RUN_NOWAIT);
   assert_true(*done);
 }
-#define RUN_UNTIL(condition)                                                                       \
-  do {                                                                                             \
-    const uint64_t until_ = pu_now_us(platform) + 5000000;                                         \
-    while (!(condition) && pu_now_us(platform) < until_)                                           \
-      (void)uv_run(&loop, UV_RUN_NOWAIT);                                                          \
-    assert_true(condition);                                                                        \
+#define RUN_UNTIL(condition)                               \
+  do {                                                     \
+    const uint64_t until_ = pu_now_us(platform) + 5000000; \
+    while (!(condition) && pu_now_us(platform) < until_)   \
+      (void)uv_run(&loop, UV_RUN_NOWAIT);                  \
+    assert_true(condition);                                \
   } while (0)
 
 static pu_sockaddr address(const char *ip, uint16_t port) {
@@ -242,8 +243,8 @@ static void test_port_in_use(void **state) {
   pu_tcp_listener *other;
   const pu_sockaddr taken = bound(), far = address("192.0.2.1", 0);
   assert_int_equal(pu_tcp_listen(platform, &taken, 0, on_accept, NULL, &other), PU_E_IN_USE);
-  assert_int_equal(
-      pu_tcp_listen(platform, &taken, PU_LISTEN_REUSE_PORT, on_accept, NULL, &other), PU_E_IN_USE);
+  assert_int_equal(pu_tcp_listen(platform, &taken, PU_LISTEN_REUSE_PORT, on_accept, NULL, &other),
+                   PU_E_IN_USE);
   assert_int_equal(pu_tcp_listen(platform, &far, 0, on_accept, NULL, &other), PU_E_NO_ADDRESS);
 }
 
@@ -252,8 +253,8 @@ static void test_dial_from_listening_port(void **state) {
   pu_tcp_listener *other;
   pu_sockaddr here = address("127.0.0.1", 0), seen;
   end e;
-  assert_int_equal(
-      pu_tcp_listen(platform, &here, PU_LISTEN_REUSE_PORT, on_accept, NULL, &other), 0);
+  assert_int_equal(pu_tcp_listen(platform, &here, PU_LISTEN_REUSE_PORT, on_accept, NULL, &other),
+                   0);
   pu_tcp_listener_address(other, &here);
   connect_end(&e, &here);
   pu_tcp_remote(accepted[0].tcp, &seen);

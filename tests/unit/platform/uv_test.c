@@ -1,8 +1,11 @@
-/* The libuv door beside sockets: clocks, chance, timers on a real loop, names, interfaces, its end. */
+/* The libuv door beside sockets: clocks, chance, timers on a real loop, names, interfaces, its end.
+ */
 #include "platform/uv.h"
-#include "support/cmocka.h"
+
 #include <string.h>
 #include <uv.h>
+
+#include "support/cmocka.h"
 
 static uv_loop_t loop;
 static pu_platform *platform;
