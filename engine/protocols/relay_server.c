@@ -308,7 +308,7 @@ static void grant(request *r) {
 
 static void reserve(request *r) {
   server *s = r->server;
-  const pu_conn *conn = pu_stream_conn(r->hop);
+  pu_conn *conn = pu_stream_conn(r->hop);
   const pu_question question = {
       .ask = PU_ASK_RESERVATION, .peer = &conn->peer, .addr = conn->addr};
   pu_reservation *reservation;
@@ -325,6 +325,7 @@ static void reserve(request *r) {
     answer(r, PU_RELAY_RESERVATION_REFUSED);
     return;
   }
+  conn->keep_until_us = reservation->expires_us;
   grant(r);
 }
 

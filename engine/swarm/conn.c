@@ -115,7 +115,7 @@ void pu_conn_close(pu_conn *c) {
 /* ---- time ---- */
 
 static bool is_idle(pu_conn *c) {
-  if (c->stream_count != 0)
+  if (c->stream_count != 0 || pu_now_us(c->engine->platform) < c->keep_until_us)
     return false;
   const pu_peer *p = pu_peerstore_find(c->engine->peerstore, &c->peer);
   return p == NULL || p->protect == 0;

@@ -35,6 +35,7 @@ struct pu_conn {
   uint32_t stream_count, negotiating;
   pu_list waiting;     /* opens that wait for yamux to take another stream */
   uint64_t opened_us, idle_since_us;
+  uint64_t keep_until_us; /* it does not count as idle before: a peer that others reach through us */
   uint64_t opened_unix_ms;
   bool outbound, open, closed, identified, pending_counted;
   bool borrowing;      /* what yamux puts out now stays valid until uncork */
