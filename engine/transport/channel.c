@@ -329,12 +329,11 @@ static int after_handshake(pu_channel *c) {
   return begin_negotiation(c, muxer_names, PU_COUNT(muxer_names), match_muxer, false);
 }
 
-static int begin_handshake(pu_channel *c, const char *name) {
+/* start_security makes the session of the protocol |name|. */
+static int start_security(pu_channel *c, const char *name) {
   for (size_t i = 0; i < PU_COUNT(securities); i++)
     if (strcmp(security_names[i], name) == 0)
       c->security_ops = securities[i];
-  pu_free(c->negotiation);
-  c->negotiation = NULL;
   const pu_security_config config = {.mem = c->config.mem,
                                      .initiator = c->config.initiator,
                                      .key = c->config.key,
@@ -343,9 +342,18 @@ static int begin_handshake(pu_channel *c, const char *name) {
                                      .muxer_count = PU_COUNT(muxer_names),
                                      .random = c->config.random,
                                      .random_data = c->config.random_data};
+  return c->security_ops->start(&config, &c->security);
+}
+
+static int begin_handshake(pu_channel *c, const char *name) {
+  /* An initiator with a single offer has begun already. */
+  int status = c->security != NULL ? 0 : start_security(c, name);
+  if (status != 0)
+    return fail(c, status, "cannot begin the handshake");
+  pu_free(c->negotiation);
+  c->negotiation = NULL;
   c->phase = PU_CHANNEL_HANDSHAKE;
-  int status = c->security_ops->start(&config, &c->security);
-  return status == 0 ? pump_out(c) : fail(c, status, "cannot begin the handshake");
+  return pump_out(c);
 }
 
 /* negotiate feeds a multistream negotiation; on success |*used| says how many bytes were its. */
@@ -552,28 +560,42 @@ static const pu_raw_events channel_raw_events = {
 
 int pu_channel_start(pu_channel *c, const pu_channel_config *config, pu_raw *raw) {
   *c = (pu_channel){.config = *config, .raw = raw, .phase = PU_CHANNEL_SECURITY};
+  /* With one protocol to offer, its first message goes with the offer: that saves a round trip, and
+   * a peer that refuses it is of no use anyway. */
+  const bool pipelined = config->initiator && PU_COUNT(securities) == 1;
+  uint8_t out[PU_MULTISTREAM_MAX_TOKEN];
+  int status = PU_E_NOMEM;
   pu_fifo_init(&c->tx, config->mem, PU_CHANNEL_TX_MAX);
   c->negotiation = pu_alloc(config->mem, sizeof *c->negotiation);
-  if (c->negotiation == NULL) {
-    release(c, true);
-    return PU_E_NOMEM;
-  }
+  if (c->negotiation == NULL)
+    goto fail;
   if (config->initiator)
-    pu_multistream_dial(c->negotiation, security_names, PU_COUNT(security_names), false);
+    pu_multistream_dial(c->negotiation, security_names, PU_COUNT(security_names), pipelined);
   else
     pu_multistream_listen(c->negotiation, match_security, NULL);
+  size_t len = pu_multistream_write(c->negotiation, out, sizeof out);
+  if (pipelined) {
+    status = start_security(c, security_names[0]);
+    if (status != 0)
+      goto fail;
+    ssize_t n = c->security_ops->write(c->security, out + len, sizeof out - len);
+    status = (int)n;
+    if (n < 0)
+      goto fail;
+    len += (size_t)n;
+  }
   raw->ops->set_events(raw, &channel_raw_events, c);
   raw->ops->want_read(raw, true);
   /* The first write cannot end the channel through on_end: the owner has not returned yet. */
-  uint8_t out[PU_MULTISTREAM_MAX_TOKEN];
-  const size_t n = pu_multistream_write(c->negotiation, out, sizeof out);
-  const pu_iov iov = {out, n};
-  ssize_t written = n == 0 ? 0 : raw->ops->writev(raw, &iov, 1);
-  if (written < 0 || queue_rest(c, &iov, 1, (size_t)written) != 0) {
-    release(c, true);
-    return written < 0 ? (int)written : PU_E_NOMEM;
-  }
+  const pu_iov iov = {out, len};
+  ssize_t written = raw->ops->writev(raw, &iov, 1);
+  status = written < 0 ? (int)written : queue_rest(c, &iov, 1, (size_t)written);
+  if (status != 0)
+    goto fail;
   c->bytes_out += (uint64_t)written;
   c->blocked = c->tx.len > 0;
   return 0;
+fail:
+  release(c, true);
+  return status;
 }

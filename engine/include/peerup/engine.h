@@ -232,6 +232,8 @@ PU_API PU_MUST_CHECK int pu_conn_open_stream(pu_conn *c, const char *const *prot
                                              unsigned flags, uint32_t timeout_ms, pu_open_cb cb,
                                              void *data, pu_op **op);
 
+/* pu_stream_set_events says who is told of |s|: inside the completion or handler that gives the stream,
+ * or later, followed by pu_stream_resume for what has come meanwhile. */
 PU_API void pu_stream_set_events(pu_stream *s, const pu_stream_events *events, void *user);
 /* pu_stream_write sends a copy of |data|: returns bytes taken, fewer when the peer's window or the
  * connection is full (on_writable follows). PU_E_CLOSED. */

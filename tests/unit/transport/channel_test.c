@@ -159,6 +159,26 @@ static void check_got(const end *e, size_t len) {
     assert_int_equal(e->got[i], byte_at(i));
 }
 
+/* Nothing waits for an answer that can only be yes. */
+static void test_the_first_message_goes_with_the_offer(void **state) {
+  (void)state;
+  static const char offer[] = "\x13/multistream/1.0.0\n\007/noise\n";
+  const size_t len = sizeof(offer) - 1;
+  pair *p = pair_new(&pipe_ops);
+  uint8_t sent[128];
+  assert_int_equal(start(&p->a, true), 0);
+  assert_int_equal(p->a.raw.writes, 1);
+  assert_int_equal(pu_fifo_read(&p->b.raw.in, sent, sizeof(sent)), len + 2 + 32);
+  assert_memory_equal(sent, offer, len);
+  assert_true(sent[len] == 0 && sent[len + 1] == 32);
+  const pu_iov iov = {sent, len + 2 + 32};
+  assert_int_equal(pipe_writev(&p->a.raw.base, &iov, 1), iov.len);
+  assert_int_equal(start(&p->b, false), 0);
+  pump(p);
+  assert_true(p->a.open && p->b.open);
+  pair_free(p);
+}
+
 static void test_handshake_in_every_slicing(void **state) {
   (void)state;
   for (size_t slice = 1; slice < 400; slice += slice < 70 ? 1 : 37) {
@@ -607,6 +627,7 @@ static void test_every_allocation_fails(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_the_first_message_goes_with_the_offer),
       cmocka_unit_test(test_handshake_in_every_slicing),
       cmocka_unit_test(test_records_in_every_slicing),
       cmocka_unit_test(test_room),
