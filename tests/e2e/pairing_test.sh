@@ -37,7 +37,7 @@ as laptop join $spaced --name laptop >"$WORK/join.log" 2>&1 || { cat "$WORK/join
 check "join says so" has "$WORK/join.log" "Joined successfully"
 wait_for 10 "the invite ends" has "$WORK/invite.log" 'Peer "laptop" joined and authorized!'
 code_of_invite=0
-stop invite || code_of_invite=$?
+stop invite 0 || code_of_invite=$? # it stays a moment, so that its answer arrives, and ends by itself
 check "with exit code 0" same 0 "$code_of_invite"
 install_commands laptop
 ID_laptop=$(as laptop whoami)
