@@ -43,6 +43,7 @@ static void release(pu_channel *c, bool abort) {
   if (c->raw != NULL) {
     pu_raw *raw = c->raw;
     c->raw = NULL;
+    c->raw_corked = false; /* closing uncorks */
     raw->ops->set_events(raw, NULL, NULL);
     raw->ops->close(raw, abort);
   }
@@ -143,27 +144,39 @@ static void on_raw_writable(void *user) {
   set_blocked(c, false);
 }
 
+static void cork_raw(pu_channel *c) {
+  if (c->raw == NULL || c->raw_corked || c->raw->ops->cork == NULL)
+    return;
+  c->raw_corked = true;
+  c->raw->ops->cork(c->raw);
+}
+
+static void uncork_raw(pu_channel *c) {
+  if (c->raw == NULL || !c->raw_corked)
+    return;
+  c->raw_corked = false;
+  c->raw->ops->uncork(c->raw);
+}
+
 void pu_channel_cork(pu_channel *c) {
-  if (c->cork++ == 0 && c->raw != NULL && c->raw->ops->cork != NULL)
-    c->raw->ops->cork(c->raw);
+  c->cork++;
+  cork_raw(c);
 }
 
 void pu_channel_flush(pu_channel *c) {
   if (c->raw == NULL || (c->borrowing && flush(c) != 0))
     return;
-  if (c->cork > 0 && c->raw->ops->uncork != NULL) { /* what the raw connection has borrowed, too */
-    c->raw->ops->uncork(c->raw);
-    if (c->raw != NULL)
-      c->raw->ops->cork(c->raw);
-  }
+  uncork_raw(c); /* what the raw connection has borrowed goes, too */
+  if (c->cork > 0)
+    cork_raw(c);
 }
 
 void pu_channel_uncork(pu_channel *c) {
   PU_ASSERT(c->cork > 0);
   if (--c->cork > 0 || c->raw == NULL)
     return;
-  if (flush(c) == 0 && c->raw != NULL && c->raw->ops->uncork != NULL)
-    c->raw->ops->uncork(c->raw);
+  if (flush(c) == 0)
+    uncork_raw(c);
 }
 
 /* send_raw sends bytes that are already what the wire wants. */

@@ -71,6 +71,7 @@ typedef struct pu_channel {
   uint8_t *arena;
   size_t arena_used;
   unsigned cork;
+  bool raw_corked; /* so is the raw connection, once, whatever comes back into here while flushing */
   bool blocked;
   bool ending;
   uint64_t bytes_in, bytes_out; /* of the raw connection */
