@@ -10,6 +10,7 @@
 #define CODE_LIMIT 0x1002u
 #define CODE_GATED 0x1008u
 #define TOKENS_MAX (2u * (PU_MULTISTREAM_MAX_TOKEN + 2))
+#define LATE_US 2000u /* an answer that nobody waits for waits so long for company */
 #define COMBINE_MAX 1200u /* first data up to this goes in one frame with the tokens */
 
 /* ---- life ---- */
@@ -19,6 +20,12 @@ static void leave_negotiation(pu_stream *s) {
     s->counted = false;
     s->conn->negotiating--;
   }
+}
+
+static void drop_late(pu_stream *s) {
+  pu_free(s->late);
+  s->late = NULL;
+  s->late_len = 0;
 }
 
 static void drop_negotiation(pu_stream *s) {
@@ -39,6 +46,7 @@ static void detach(pu_stream *s) {
   s->gone = true;
   leave_negotiation(s);
   drop_negotiation(s);
+  drop_late(s);
   pu_timer_stop(&s->timer);
   pu_list_remove(&s->link);
   c->stream_count--;
@@ -144,7 +152,13 @@ static int say(pu_stream *s, const void *data, size_t len) {
   uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + PU_STREAM_NOW_MAX + PU_SPAN_TAIL];
   uint8_t *at = memory + PU_SPAN_HEAD;
   PU_ASSERT(len <= PU_STREAM_NOW_MAX);
-  const size_t said = s->negotiation != NULL ? tokens(s, at, TOKENS_MAX) : 0;
+  size_t said = s->late_len;
+  if (said > 0) {
+    memcpy(at, s->late, said);
+    drop_late(s);
+  }
+  if (s->negotiation != NULL)
+    said += tokens(s, at + said, TOKENS_MAX - said);
   tokens_said(s);
   if (len > 0)
     memcpy(at + said, data, len);
@@ -156,6 +170,27 @@ static int say(pu_stream *s, const void *data, size_t len) {
 
 static int say_tokens(pu_stream *s) {
   return say(s, NULL, 0);
+}
+
+static bool tokens_wait(const pu_stream *s) {
+  return s->tokens_due || s->late_len > 0;
+}
+
+/* answer says what a listener has to say. A dialler that has sent more behind its offer does not wait for
+ * it, so the answer may wait for the handler's first bytes and save a frame and a wake-up on each side. */
+static int answer(pu_stream *s, bool more) {
+  if (s->outbound || !more)
+    return say_tokens(s);
+  uint8_t memory[TOKENS_MAX];
+  const size_t len = tokens(s, memory, TOKENS_MAX - s->late_len);
+  uint8_t *late = len == 0 ? NULL : pu_realloc(&s->conn->mem, s->late, s->late_len + len);
+  if (late == NULL)
+    return len == 0 ? 0 : PU_E_NOMEM;
+  memcpy(late + s->late_len, memory, len);
+  s->late = late;
+  s->late_len += (uint16_t)len;
+  /* A refusal does not wait: the next bytes may well be the end of the stream. */
+  return pu_multistream_state_of(s->negotiation) == PU_MS_DONE ? 0 : say_tokens(s);
 }
 
 /* write_first sends the tokens of a lazy stream, together with its first data if that is short. */
@@ -173,7 +208,7 @@ static ssize_t write_span(pu_stream *s, pu_span io, bool borrowed) {
   if (s->gone || s->op != NULL)
     return PU_E_CLOSED;
   enter(s);
-  if (s->tokens_due) {
+  if (tokens_wait(s)) {
     n = write_first(s, io);
   } else {
     c->borrowing = borrowed;
@@ -249,7 +284,7 @@ int pu_stream_close_write(pu_stream *s) {
   if (s->gone)
     return PU_E_CLOSED;
   enter(s);
-  if (s->tokens_due)
+  if (tokens_wait(s))
     status = say_tokens(s);
   if (status == 0 && !s->gone)
     status = pu_yamux_stream_close_write(s->ys);
@@ -262,7 +297,7 @@ void pu_stream_close(pu_stream *s) {
   if (s->gone)
     return;
   pu_conn_enter(c);
-  if (s->tokens_due)
+  if (tokens_wait(s))
     (void)say_tokens(s);
   if (!s->gone) {
     pu_yamux_stream_close(s->ys);
@@ -371,7 +406,7 @@ static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
       return n;
     }
     used += (size_t)n;
-    int status = say_tokens(s);
+    int status = answer(s, used < len);
     if (s->gone)
       return PU_E_CLOSED;
     if (status != 0) {
@@ -389,6 +424,10 @@ static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
           pu_open_ready(s);
       } else if (!begin_inbound(s)) {
         return PU_E_CLOSED;
+      }
+      if (s->late_len > 0 && pu_timer_after(&s->timer, LATE_US) != 0) {
+        give_up(s, PU_E_NOMEM, CODE_LIMIT);
+        return PU_E_NOMEM;
       }
       return s->gone ? PU_E_CLOSED : (ssize_t)used;
     }
@@ -476,7 +515,7 @@ static void on_timer(void *data) {
   pu_stream *s = data;
   pu_conn *c = s->conn;
   pu_conn_enter(c);
-  if (s->tokens_due) {
+  if (tokens_wait(s)) {
     int status = say_tokens(s);
     if (!s->gone && status != 0)
       give_up(s, status, CODE_NEGOTIATION_FAILED);

@@ -16,6 +16,8 @@ struct pu_stream {
   const pu_stream_events *events;
   void *user;
   char *protocol;
+  uint8_t *late; /* a listener's answer that waits for the first bytes of its handler */
+  uint16_t late_len;
   pu_open *op;   /* outbound: who waits for the negotiation */
   pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens */
   bool outbound, counted /* in conn->negotiating */;
