@@ -99,6 +99,10 @@ static int queue_rest(pu_channel *c, const pu_iov *iov, size_t n, size_t skip) {
   return 0;
 }
 
+static const char *queue_trouble(int status) {
+  return status == PU_E_NOMEM ? "no memory for what waits to be sent" : "too much waits to be sent";
+}
+
 static int flush(pu_channel *c) {
   const size_t count = c->iov_count;
   size_t written = 0;
@@ -120,7 +124,7 @@ static int flush(pu_channel *c) {
   }
   c->arena_used = 0;
   if (status != 0)
-    return fail(c, status, "too much waits to be sent");
+    return fail(c, status, queue_trouble(status));
   if (c->tx.len > 0)
     set_blocked(c, true);
   return 0;
@@ -257,8 +261,9 @@ int pu_channel_send(pu_channel *c, pu_span *frame, bool borrowed) {
   if (taken < 0)
     return fail(c, (int)taken, "write failed");
   c->bytes_out += (uint64_t)taken;
-  if (queue_rest(c, &iov, 1, (size_t)taken) != 0)
-    return fail(c, PU_E_LIMIT, "too much waits to be sent");
+  status = queue_rest(c, &iov, 1, (size_t)taken);
+  if (status != 0)
+    return fail(c, status, queue_trouble(status));
   if (c->tx.len > 0)
     set_blocked(c, true);
   return 0;
