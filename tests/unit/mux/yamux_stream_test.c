@@ -66,7 +66,7 @@ static void check_sent(rig *r, uint32_t id, size_t at, size_t len, size_t max_fr
   size_t end = at + len;
   while (at < end) {
     pu_yamux_frame f;
-    const uint8_t *payload;
+    const uint8_t *payload = NULL;
     assert_true(rig_next(r, &f, &payload));
     assert_int_equal(f.type, DATA);
     assert_int_equal(f.stream, id);
