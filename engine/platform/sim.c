@@ -1,20 +1,44 @@
 /* The simulated network: virtual time, one event queue, one seed. sim_tcp.c has the sockets.
  *
- * Model. Hosts have addresses; a link between two hosts has delay, jitter, loss, rate, and may be down
- * or cut connections. Events at equal times run in the order they were made, and every choice comes
- * from one generator, so that a run is a function of its seed and the program. Timers of a host run
- * through the same heap as on a real loop. Nothing here is fast-pathed for tests: what a host cannot
- * do on a real loop (a callback inside the call that asked for it, say) it cannot do here either. */
-#include "platform/assert.h"
-#include "platform/sim_priv.h"
+ * Time stands still while the program computes; it jumps to the next event. Events at equal times
+ * run in the order they were made, and every choice comes from one generator, so that a run is a
+ * function of its seed and the program: never of addresses in memory or of the machine. Timers of a
+ * host run through the same heap as on a real loop, and what a host cannot do there (be called
+ * inside the call that asked, say) it cannot do here either.
+ *
+ * Hosts have addresses. A link between two hosts has
+ *   delay and jitter   a segment arrives after delay + 0..jitter, and never before an earlier one
+ *   loss               a lost segment arrives a retransmission time-out later, doubled each time
+ * (at least 200 ms or two round trips); a lost connection request after 1, 2, 4 ... s. There is no
+ * congestion control and no fast retransmit: loss costs time only rate               the bytes of
+ * all connections in one direction leave one after the other cut                the connection is
+ * reset, and both sides are told down               nothing passes: segments wait and come in order
+ * when it is up again, resets are lost, a dial goes on asking and times out after 63 s A host's
+ * connections to itself have a perfect link.
+ *
+ * TCP is by segment, not by packet: what one write gave, at most 64 KiB each, so that a run of
+ * minutes costs thousands of events, not millions. A connection is made in one round trip, and
+ * accepted another half later. It holds at most 8 MiB that were written and not read; the reader's
+ * progress is known to the writer after the delay. One read and write in eight comes short, at
+ * random. An end that is closed with unread bytes, or hears of more, resets the connection, as real
+ * stacks do; a reset throws away what was not read, as the harder ones do. A port is shared between
+ * listener and dials only with PU_LISTEN_REUSE_PORT, and a pair of addresses is used once at a
+ * time.
+ *
+ * Not modelled: address translation and firewalls, two dials that meet (simultaneous open),
+ * TIME_WAIT, connections that die of a link that stays down, running out of memory or descriptors.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/assert.h"
+#include "platform/sim_priv.h"
+
 #define RESOLVE_US 1000u /* a look-up takes so long */
-#define START_US 1000000u /* time at the beginning; not 0, which could hide a missing initialisation */
+#define START_US \
+  1000000u /* time at the beginning; not 0, which could hide a missing initialisation */
 #define WALL_START_NS 1700000000000000000u
-#define FIRST_EPHEMERAL_PORT 32768u
 
 struct sim_lookup {
   pu_resolve base;
@@ -101,7 +125,7 @@ static sim_event *pop(pu_sim *sim) {
 }
 
 static void free_event(sim_event *e) {
-  free(e->data);
+  free(e->memory);
   free(e);
 }
 
@@ -165,6 +189,10 @@ void pu_sim_free(pu_sim *sim) {
     sim->rules = r->next;
     free(r);
   }
+  for (sim_line *l; (l = sim->lines) != NULL;) {
+    sim->lines = l->next;
+    free(l);
+  }
   for (sim_name *n; (n = sim->names) != NULL;) {
     sim->names = n->next;
     free(n);
@@ -183,7 +211,6 @@ int pu_sim_add_host(pu_sim *sim, const char *name, const pu_sockaddr *addrs, siz
   (void)snprintf(h->name, sizeof h->name, "%s", name);
   memcpy(h->addrs, addrs, count * sizeof *addrs);
   h->addr_count = count;
-  h->next_port = FIRST_EPHEMERAL_PORT;
   h->next = sim->hosts;
   sim->hosts = h;
   *out = &h->base;
@@ -194,8 +221,7 @@ int pu_sim_set_link(pu_sim *sim, pu_platform *a, pu_platform *b, const pu_sim_li
   sim_rule *r = calloc(1, sizeof *r);
   if (r == NULL)
     return PU_E_NOMEM;
-  *r = (sim_rule){
-      .a = (sim_host *)a, .b = (sim_host *)b, .link = *link, .next = sim->rules};
+  *r = (sim_rule){.a = (sim_host *)a, .b = (sim_host *)b, .link = *link, .next = sim->rules};
   sim->rules = r;
   return 0;
 }
@@ -211,6 +237,16 @@ const pu_sim_link *sim_link(const pu_sim *sim, const sim_host *a, const sim_host
     if (rule_matches(r, a, b) || rule_matches(r, b, a))
       return &r->link;
   return &perfect_link;
+}
+
+sim_line *sim_line_between(pu_sim *sim, const sim_host *from, const sim_host *to) {
+  for (sim_line *l = sim->lines; l != NULL; l = l->next)
+    if (l->from == from && l->to == to)
+      return l;
+  sim_line *l = sim_alloc(sizeof *l);
+  *l = (sim_line){.from = from, .to = to, .next = sim->lines};
+  sim->lines = l;
+  return l;
 }
 
 sim_host *sim_find_host(pu_sim *sim, const pu_sockaddr *addr) {
@@ -253,9 +289,16 @@ static void run_wake(pu_sim *sim, sim_event *e) {
   }
 }
 
+/* A pending wake-up that comes early enough is kept, so that a timer moved ahead with every packet
+ * does not fill the queue: it then finds nothing due and asks anew. */
 static void wake_at(pu_platform *p, uint64_t at_us) {
   sim_host *h = (sim_host *)p;
-  h->wake = at_us == PU_NEVER ? 0 : sim_schedule(h->sim, at_us, run_wake, h, 0)->seq;
+  if (at_us == PU_NEVER) {
+    h->wake = 0;
+  } else if (h->wake == 0 || at_us < h->wake_us) {
+    h->wake = sim_schedule(h->sim, at_us, run_wake, h, 0)->seq;
+    h->wake_us = at_us;
+  }
 }
 
 /* ---- names and interfaces ---- */
@@ -295,7 +338,7 @@ static int resolve_start(pu_platform *p, const char *host, uint16_t port, int fa
   if (r->status == 0 && family != 0 && r->addr.family != family)
     r->status = PU_E_NOT_FOUND;
   r->addr.port = port;
-  sim_schedule(sim, sim->now_us + RESOLVE_US, run_lookup, r, 0)->data = (uint8_t *)r;
+  sim_schedule(sim, sim->now_us + RESOLVE_US, run_lookup, r, 0)->memory = r;
   *out = &r->base;
   return 0;
 }

@@ -7,12 +7,14 @@
 
 #define SIM_ADDRS_MAX 8
 #define SIM_NAME_MAX 64
+#define FIRST_EPHEMERAL_PORT 32768u
 
 typedef struct sim_host sim_host;
 typedef struct sim_sock sim_sock;
 typedef struct sim_listener sim_listener;
 typedef struct sim_event sim_event;
 typedef struct sim_rule sim_rule;
+typedef struct sim_line sim_line;
 typedef struct sim_name sim_name;
 typedef struct sim_lookup sim_lookup;
 
@@ -23,7 +25,8 @@ struct sim_host {
   pu_sockaddr addrs[SIM_ADDRS_MAX];
   size_t addr_count;
   uint16_t next_port;
-  uint64_t wake; /* id of the pending wake-up event; others that fire are stale */
+  uint64_t wake;    /* id of the pending wake-up event, 0: none; others that fire are stale */
+  uint64_t wake_us; /* its time */
   sim_host *next;
 };
 
@@ -31,16 +34,22 @@ struct sim_host {
 struct sim_event {
   uint64_t at_us, seq;
   void (*run)(pu_sim *sim, sim_event *event);
-  void *target;   /* what it is for; sockets are counted references */
+  void *target; /* what it is for */
   uint64_t value;
-  uint8_t *data;  /* payload of a segment, freed with the event */
-  size_t len;
+  void *memory; /* freed with the event */
 };
 
 struct sim_rule {
   sim_host *a, *b;
   pu_sim_link link;
   sim_rule *next;
+};
+
+/* One direction between two hosts, which all their connections share. */
+struct sim_line {
+  const sim_host *from, *to;
+  uint64_t free_us; /* when all that was sent has left */
+  sim_line *next;
 };
 
 struct sim_name {
@@ -54,6 +63,7 @@ struct pu_sim {
   uint64_t random[2];
   sim_host *hosts;
   sim_rule *rules; /* newest first: the last match of the caller's order */
+  sim_line *lines;
   sim_name *names;
   sim_listener *listeners;
   sim_sock *socks;
@@ -71,6 +81,8 @@ sim_event *sim_schedule(pu_sim *sim, uint64_t at_us, void (*run)(pu_sim *, sim_e
 const pu_sim_link *sim_link(const pu_sim *sim, const sim_host *a, const sim_host *b);
 sim_host *sim_find_host(pu_sim *sim, const pu_sockaddr *addr);
 void *sim_alloc(size_t size);
+/* sim_line_between returns the one direction from |from| to |to|. */
+sim_line *sim_line_between(pu_sim *sim, const sim_host *from, const sim_host *to);
 /* sim_free_socks frees what closed sockets left behind; called at the end of the network. */
 void sim_free_socks(pu_sim *sim);
 

@@ -1,54 +1,61 @@
-/* TCP of the simulated network. A write becomes segments that arrive after the link's delay, jitter,
- * queueing (rate) and, when one is lost, a retransmission time-out; later segments wait behind earlier
- * ones, as TCP shows to its user. A connection holds at most SIM_BUFFER bytes that were written and not
- * read; the reader's progress becomes known to the writer after the link's delay. Writes are sometimes
- * taken in part and reads sometimes come short, at random, since programs must cope.
+/* TCP of the simulated network; the model as a whole is at the top of sim.c. What a socket shows
+ * here: bytes in order, short reads and writes, backpressure, half-close, resets, and time.
  *
- * Sockets live until the end of the network, as events refer to them; only what they hold is freed. */
-#include "platform/assert.h"
-#include "platform/sim_priv.h"
+ * Sockets live until the end of the network, as events refer to them; only what they hold is freed.
+ */
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/assert.h"
+#include "platform/sim_priv.h"
+
 #define SIM_BUFFER (8u * 1024 * 1024) /* what an autotuned window holds on a long fat path */
 #define SIM_SEGMENT (64u * 1024)
-#define SHORT_CHANCE 8u            /* one in so many reads and writes comes short */
+#define SHORT_CHANCE 8u /* one in so many reads and writes comes short */
 #define RETRANSMIT_MIN_US 200000u
-#define SYN_TIMEOUT_US 60000000u   /* a connect that nobody answers */
-#define DOWN_POLL_US 200000u       /* a segment waits on a link that is down */
+#define RETRANSMITS_MAX 8u    /* so often in a row a segment is lost at most */
+#define SYN_RETRY_US 1000000u /* doubled with each of the retries */
+#define SYN_RETRIES 5u        /* 63 seconds in all */
+#define DOWN_POLL_US 200000u  /* a segment waits on a link that is down */
 
 typedef enum sock_state { SOCK_CONNECTING, SOCK_OPEN, SOCK_RESET } sock_state;
 
 typedef struct chunk {
   struct chunk *next;
-  size_t len, pos;
+  size_t len, pos; /* |len| 0: the end of the direction */
   uint8_t data[];
 } chunk;
 
+typedef struct chunk_list {
+  chunk *first, *last;
+} chunk_list;
+
 struct sim_sock {
   pu_tcp base;
-  sim_sock *peer;
+  sim_sock *peer; /* once the connection request has arrived */
   sim_sock *next; /* of all */
   pu_sockaddr local, remote;
   const pu_tcp_events *events;
   void *data;
   unsigned want;
   sock_state state;
-  bool closed;         /* by its owner */
+  bool dialed; /* not accepted */
+  bool owned;  /* somebody has it: not yet so before it is accepted */
+  bool closed; /* by its owner */
   bool fin_sent, fin_seen;
   bool poke_pending;
   uint64_t last_arrival_us; /* of our segments at the peer: order is kept */
-  uint64_t held_us;         /* when the last segment that a down link held back is due */
-  uint64_t line_free_us;    /* when our side of the link has sent what it has */
   uint64_t outstanding;     /* written by us and not known to be read */
-  chunk *first, *last; /* arrived, not read */
-  size_t arrived;
+  chunk_list flying;  /* sent by us, not at the peer; each has an event, which takes the first */
+  chunk_list arrived; /* not read */
+  size_t arrived_bytes;
 };
 
 struct sim_listener {
   pu_tcp_listener base;
   sim_host *host;
   pu_sockaddr addr;
+  unsigned flags;
   pu_tcp_accept_cb cb;
   void *data;
   sim_listener *next;
@@ -67,19 +74,38 @@ static const pu_sim_link *link_of(const sim_sock *s) {
   return sim_link(sim_of(s), host_of(s), other);
 }
 
+static void append(chunk_list *list, chunk *c) {
+  c->next = NULL;
+  if (list->last != NULL)
+    list->last->next = c;
+  else
+    list->first = c;
+  list->last = c;
+}
+
+static chunk *take_first(chunk_list *list) {
+  chunk *c = list->first;
+  list->first = c->next;
+  if (list->first == NULL)
+    list->last = NULL;
+  return c;
+}
+
+static void drop(chunk_list *list) {
+  while (list->first != NULL)
+    free(take_first(list));
+}
+
 static void drop_arrived(sim_sock *s) {
-  for (chunk *c; (c = s->first) != NULL;) {
-    s->first = c->next;
-    free(c);
-  }
-  s->last = NULL;
-  s->arrived = 0;
+  drop(&s->arrived);
+  s->arrived_bytes = 0;
 }
 
 void sim_free_socks(pu_sim *sim) {
   for (sim_sock *s; (s = sim->socks) != NULL;) {
     sim->socks = s->next;
     drop_arrived(s);
+    drop(&s->flying);
     free(s);
   }
 }
@@ -89,14 +115,18 @@ static sim_sock *new_sock(sim_host *h) {
   s->base.platform = &h->base;
   s->next = h->sim->socks;
   h->sim->socks = s;
-  h->sim->open_sockets++;
   return s;
+}
+
+static void give_to_owner(sim_sock *s) {
+  s->owned = true;
+  sim_of(s)->open_sockets++;
 }
 
 /* ---- readiness ---- */
 
 static bool is_readable(const sim_sock *s) {
-  return s->arrived > 0 || s->fin_seen || s->state == SOCK_RESET;
+  return s->arrived_bytes > 0 || s->fin_seen || s->state == SOCK_RESET;
 }
 
 static bool is_writable(const sim_sock *s) {
@@ -104,7 +134,7 @@ static bool is_writable(const sim_sock *s) {
 }
 
 static bool is_ready(const sim_sock *s) {
-  return !s->closed && s->state != SOCK_CONNECTING &&
+  return s->owned && !s->closed && s->state != SOCK_CONNECTING &&
          (((s->want & PU_WANT_READ) != 0 && is_readable(s)) ||
           ((s->want & PU_WANT_WRITE) != 0 && is_writable(s)));
 }
@@ -150,36 +180,56 @@ static void reset(sim_sock *s) {
     return;
   const bool connecting = s->state == SOCK_CONNECTING;
   s->state = SOCK_RESET;
-  drop_arrived(s); /* as a real stack does */
+  drop_arrived(s); /* the harder of the two things that stacks do */
   if (connecting && !s->closed)
     s->events->on_connect(s->data, PU_E_RESET);
   else
     poke(s, 0);
 }
 
-static void run_reset(pu_sim *sim, sim_event *e) {
+static void run_cut(pu_sim *sim, sim_event *e) {
   (void)sim;
   reset(e->target);
 }
 
-static void send_reset(sim_sock *from) {
-  if (from->peer != NULL)
-    (void)sim_schedule(sim_of(from), sim_of(from)->now_us + link_of(from)->delay_us, run_reset,
-                       from->peer, 0);
+/* cut ends a connection in the network: both sides are told, now, but not inside this call. */
+static void cut(sim_sock *s) {
+  (void)sim_schedule(sim_of(s), sim_of(s)->now_us, run_cut, s, 0);
+  (void)sim_schedule(sim_of(s), sim_of(s)->now_us, run_cut, s->peer, 0);
+}
+
+static void run_rst(pu_sim *sim, sim_event *e) {
+  sim_sock *s = e->target;
+  (void)sim;
+  if (!link_of(s)->down) /* else it is lost, and not repeated */
+    reset(s);
+}
+
+static void send_rst(sim_sock *from) {
+  (void)sim_schedule(sim_of(from), sim_of(from)->now_us + link_of(from)->delay_us, run_rst,
+                     from->peer, 0);
+}
+
+static bool is_lost(pu_sim *sim, const pu_sim_link *link) {
+  return link->loss_ppm != 0 && sim_random_below(sim, 1000000) < link->loss_ppm;
 }
 
 /* arrival_time says when a segment of |len| bytes that leaves now is at the other side. */
 static uint64_t arrival_time(sim_sock *s, const pu_sim_link *link, size_t len) {
   pu_sim *sim = sim_of(s);
-  uint64_t leaves = sim->now_us > s->line_free_us ? sim->now_us : s->line_free_us;
-  if (link->rate_bytes_s != 0)
+  uint64_t leaves = sim->now_us;
+  if (link->rate_bytes_s != 0) {
+    sim_line *line = sim_line_between(sim, host_of(s), host_of(s->peer));
+    if (leaves < line->free_us)
+      leaves = line->free_us;
     leaves += len * 1000000u / link->rate_bytes_s;
-  s->line_free_us = leaves;
+    line->free_us = leaves;
+  }
   uint64_t at = leaves + link->delay_us + sim_random_below(sim, link->jitter_us + 1);
   uint64_t timeout = 2 * (2 * link->delay_us + link->jitter_us);
   if (timeout < RETRANSMIT_MIN_US)
     timeout = RETRANSMIT_MIN_US;
-  while (sim_random_below(sim, 1000000) < link->loss_ppm) {
+  for (unsigned i = 0; i < RETRANSMITS_MAX && is_lost(sim, link); i++) {
     at += timeout;
     timeout *= 2;
   }
@@ -191,70 +241,59 @@ static uint64_t arrival_time(sim_sock *s, const pu_sim_link *link, size_t len) {
 
 static void run_segment(pu_sim *sim, sim_event *e);
 
-/* Sends payload, or with |len| 0 a FIN. */
-static void send_segment(sim_sock *s, const uint8_t *data, size_t len) {
+/* send_segment takes |c| over. */
+static void send_segment(sim_sock *s, chunk *c) {
   pu_sim *sim = sim_of(s);
   const pu_sim_link *link = link_of(s);
-  if (link->cut_ppm != 0 && sim_random_below(sim, 1000000) < link->cut_ppm) {
-    (void)sim_schedule(sim, sim->now_us, run_reset, s->peer, 0);
-    reset(s);
-    return;
-  }
-  sim_event *e = sim_schedule(sim, arrival_time(s, link, len), run_segment, s->peer, 0);
-  e->len = len;
-  if (len > 0) {
-    chunk *c = sim_alloc(sizeof *c + len);
-    c->len = len;
-    memcpy(c->data, data, len);
-    e->data = (uint8_t *)c;
-  }
+  if (link->cut_ppm != 0 && sim_random_below(sim, 1000000) < link->cut_ppm)
+    cut(s);
+  append(&s->flying, c);
+  (void)sim_schedule(sim, arrival_time(s, link, c->len), run_segment, s, 0);
 }
 
+static void send_fin(sim_sock *s) {
+  s->fin_sent = true;
+  send_segment(s, sim_alloc(sizeof(chunk)));
+}
+
+/* A segment of |from| is due. Whichever event comes first delivers the first segment: so order is
+ * kept also when a link was down for some of them. */
 static void run_segment(pu_sim *sim, sim_event *e) {
-  sim_sock *s = e->target;
-  const bool down = link_of(s)->down;
-  if (down || (e->value == 0 && sim->now_us < s->held_us)) { /* later ones wait behind held ones */
-    /* All that is held is looked at again at the same moment, in the order in which it came. */
-    if (down)
-      s->held_us = (sim->now_us / DOWN_POLL_US + 1) * DOWN_POLL_US;
-    sim_event *again = sim_schedule(sim, s->held_us, run_segment, s, 1);
-    again->data = e->data;
-    again->len = e->len;
-    e->data = NULL;
+  sim_sock *from = e->target, *s = from->peer;
+  if (link_of(from)->down) {
+    (void)sim_schedule(sim, sim->now_us + DOWN_POLL_US, run_segment, from, 0);
     return;
   }
-  if (s->closed) {
-    if (e->len > 0)
-      send_reset(s);
+  chunk *c = take_first(&from->flying);
+  if (s->closed || s->state == SOCK_RESET) {
+    if (c->len > 0)
+      send_rst(s); /* nobody is there to read it */
+    free(c);
     return;
   }
-  if (s->state == SOCK_RESET)
-    return;
-  if (e->len == 0) {
+  if (c->len == 0) {
     s->fin_seen = true;
+    free(c);
   } else {
-    chunk *c = (chunk *)(void *)e->data;
-    e->data = NULL;
-    if (s->last != NULL)
-      s->last->next = c;
-    else
-      s->first = c;
-    s->last = c;
-    s->arrived += c->len;
+    s->arrived_bytes += c->len;
+    append(&s->arrived, c);
   }
   poke(s, 0);
 }
 
 static void run_report(pu_sim *sim, sim_event *e) {
   sim_sock *s = e->target; /* the writer */
-  (void)sim;
+  if (link_of(s)->down) {
+    (void)sim_schedule(sim, sim->now_us + DOWN_POLL_US, run_report, s, e->value);
+    return;
+  }
   PU_ASSERT(s->outstanding >= e->value);
   s->outstanding -= e->value;
   poke(s, 0);
 }
 
 static void report_read(sim_sock *s, size_t n) {
-  if (s->peer != NULL && n > 0)
+  if (n > 0)
     (void)sim_schedule(sim_of(s), sim_of(s)->now_us + link_of(s)->delay_us, run_report, s->peer, n);
 }
 
@@ -280,13 +319,13 @@ ssize_t sim_tcp_readv(pu_tcp *t, const pu_iov *iov, size_t n) {
     return PU_E_CLOSED;
   if (s->state == SOCK_RESET)
     return PU_E_RESET;
-  if (s->arrived == 0)
-    return s->fin_seen ? 0 : PU_E_AGAIN;
+  if (s->arrived_bytes == 0)
+    return s->state == SOCK_OPEN && s->fin_seen ? 0 : PU_E_AGAIN;
   const size_t room = iov_total(iov, n);
-  const size_t all = shortened(sim_of(s), room < s->arrived ? room : s->arrived);
+  const size_t all = shortened(sim_of(s), room < s->arrived_bytes ? room : s->arrived_bytes);
   size_t left = all, place = 0;
   for (size_t i = 0; left > 0;) {
-    chunk *c = s->first;
+    chunk *c = s->arrived.first;
     size_t piece = iov[i].len - place;
     if (piece > c->len - c->pos)
       piece = c->len - c->pos;
@@ -301,14 +340,10 @@ ssize_t sim_tcp_readv(pu_tcp *t, const pu_iov *iov, size_t n) {
       i++;
       place = 0;
     }
-    if (c->pos == c->len) {
-      s->first = c->next;
-      if (s->first == NULL)
-        s->last = NULL;
-      free(c);
-    }
+    if (c->pos == c->len)
+      free(take_first(&s->arrived));
   }
-  s->arrived -= all;
+  s->arrived_bytes -= all;
   report_read(s, all);
   return (ssize_t)all;
 }
@@ -323,31 +358,28 @@ ssize_t sim_tcp_writev(pu_tcp *t, const pu_iov *iov, size_t n) {
   const size_t room = s->outstanding < SIM_BUFFER ? (size_t)(SIM_BUFFER - s->outstanding) : 0;
   if (s->state != SOCK_OPEN || room == 0)
     return PU_E_AGAIN;
-  size_t left = shortened(sim_of(s), total < room ? total : room), done = 0;
-  s->outstanding += left;
-  uint8_t *segment = sim_alloc(SIM_SEGMENT);
-  size_t filled = 0;
-  for (size_t i = 0; left > 0; i++) {
-    for (size_t place = 0; place < iov[i].len && left > 0;) {
+  const size_t all = shortened(sim_of(s), total < room ? total : room);
+  size_t i = 0, place = 0;
+  for (size_t left = all; left > 0;) {
+    chunk *c = sim_alloc(sizeof *c + (left < SIM_SEGMENT ? left : SIM_SEGMENT));
+    for (const size_t len = left < SIM_SEGMENT ? left : SIM_SEGMENT; c->len < len;) {
       size_t piece = iov[i].len - place;
-      if (piece > SIM_SEGMENT - filled)
-        piece = SIM_SEGMENT - filled;
-      if (piece > left)
-        piece = left;
-      memcpy(segment + filled, (const uint8_t *)iov[i].base + place, piece);
-      filled += piece;
+      if (piece > len - c->len)
+        piece = len - c->len;
+      if (piece > 0)
+        memcpy(c->data + c->len, (const uint8_t *)iov[i].base + place, piece);
+      c->len += piece;
       place += piece;
-      left -= piece;
-      done += piece;
-      if (filled == SIM_SEGMENT || left == 0) {
-        if (s->state == SOCK_OPEN) /* a cut may end it on the way */
-          send_segment(s, segment, filled);
-        filled = 0;
+      if (place == iov[i].len) {
+        i++;
+        place = 0;
       }
     }
+    left -= c->len;
+    send_segment(s, c);
   }
-  free(segment);
-  return (ssize_t)done;
+  s->outstanding += all;
+  return (ssize_t)all;
 }
 
 int sim_tcp_shutdown(pu_tcp *t) {
@@ -356,10 +388,8 @@ int sim_tcp_shutdown(pu_tcp *t) {
     return PU_E_CLOSED;
   if (s->state != SOCK_OPEN)
     return PU_E_RESET;
-  if (!s->fin_sent) {
-    s->fin_sent = true;
-    send_segment(s, NULL, 0);
-  }
+  if (!s->fin_sent)
+    send_fin(s);
   return 0;
 }
 
@@ -368,10 +398,10 @@ void sim_tcp_close(pu_tcp *t, bool abort) {
   if (s->closed)
     return;
   if (s->state == SOCK_OPEN) {
-    if (abort || s->arrived > 0)
-      send_reset(s);
+    if (abort || s->arrived_bytes > 0)
+      send_rst(s);
     else if (!s->fin_sent)
-      send_segment(s, NULL, 0);
+      send_fin(s);
   }
   s->closed = true;
   s->fin_sent = true;
@@ -389,12 +419,12 @@ void sim_tcp_remote(const pu_tcp *t, pu_sockaddr *out) {
 
 void pu_sim_cut(pu_sim *sim, pu_platform *a, pu_platform *b) {
   for (sim_sock *s = sim->socks; s != NULL; s = s->next) {
-    if (s->state != SOCK_OPEN || s->peer == NULL)
+    if (!s->dialed || s->peer == NULL || (s->closed && s->peer->closed))
       continue;
     const pu_platform *from = s->base.platform, *to = s->peer->base.platform;
     if (((a == NULL || a == from) && (b == NULL || b == to)) ||
         ((a == NULL || a == to) && (b == NULL || b == from)))
-      reset(s);
+      cut(s);
   }
 }
 
@@ -417,49 +447,103 @@ static sim_listener *find_listener(pu_sim *sim, const sim_host *h, const pu_sock
   return NULL;
 }
 
-static uint16_t ephemeral_port(sim_host *h) {
-  return h->next_port++; /* wraps after 32,768 dials of one host: more than a run makes */
+static bool port_is_taken(const sim_host *h, uint16_t port) {
+  for (const sim_listener *l = h->sim->listeners; l != NULL; l = l->next)
+    if (l->host == h && l->addr.port == port)
+      return true;
+  return false;
 }
 
-static void run_connected(pu_sim *sim, sim_event *e) {
+/* Ports wrap after 32,768 dials of one host; older connections have ended by then. */
+static uint16_t ephemeral_port(sim_host *h) {
+  do {
+    h->next_port = h->next_port < FIRST_EPHEMERAL_PORT || h->next_port == UINT16_MAX
+                       ? FIRST_EPHEMERAL_PORT
+                       : (uint16_t)(h->next_port + 1);
+  } while (port_is_taken(h, h->next_port));
+  return h->next_port;
+}
+
+/* can_dial_from says whether a dial to |remote| may leave from |local|: a listener there must share
+ * its port, and the pair of addresses be new. */
+static bool can_dial_from(const sim_host *h, const pu_sockaddr *local, const pu_sockaddr *remote) {
+  for (const sim_listener *l = h->sim->listeners; l != NULL; l = l->next)
+    if (l->host == h && l->addr.port == local->port && (l->flags & PU_LISTEN_REUSE_PORT) == 0)
+      return false;
+  for (const sim_sock *s = h->sim->socks; s != NULL; s = s->next)
+    if (host_of(s) == h && !s->closed && s->state != SOCK_RESET && s->owned &&
+        s->local.port == local->port && same_ip(&s->local, local) &&
+        pu_sockaddr_equal(&s->remote, remote))
+      return false;
+  return true;
+}
+
+/* The handshake's third part: only now does the listener's owner hear of it. */
+static void run_accept(pu_sim *sim, sim_event *e) {
   sim_sock *s = e->target;
-  (void)sim;
-  if (s->closed || s->state != SOCK_CONNECTING)
+  if (s->state != SOCK_OPEN)
+    return;
+  sim_listener *l = find_listener(sim, host_of(s), &s->local);
+  if (l == NULL) { /* closed in between */
+    s->closed = true;
+    send_rst(s);
+    return;
+  }
+  give_to_owner(s);
+  l->cb(l->data, &s->base);
+}
+
+/* The answer to a dial: it stands, or failed. */
+static void run_answer(pu_sim *sim, sim_event *e) {
+  sim_sock *s = e->target;
+  if (s->closed) {
+    if (s->peer != NULL)
+      s->peer->closed = true; /* the answer was answered by a reset */
+    return;
+  }
+  if (s->state != SOCK_CONNECTING)
     return;
   const int status = (int)(int64_t)e->value;
   s->state = status == 0 ? SOCK_OPEN : SOCK_RESET;
+  if (status == 0) {
+    s->last_arrival_us = sim->now_us + link_of(s)->delay_us; /* nothing overtakes our answer */
+    (void)sim_schedule(sim, s->last_arrival_us, run_accept, s->peer, 0);
+  }
   s->events->on_connect(s->data, status);
   poke(s, 0);
 }
 
+static void answer(sim_sock *s, uint64_t delay_us, int status) {
+  (void)sim_schedule(sim_of(s), sim_of(s)->now_us + delay_us, run_answer, s,
+                     (uint64_t)(int64_t)status);
+}
+
+/* A connection request arrives; |e->value| counts those that were lost. */
 static void run_syn(pu_sim *sim, sim_event *e) {
   sim_sock *s = e->target;
   if (s->closed || s->state != SOCK_CONNECTING)
     return;
   sim_host *h = sim_find_host(sim, &s->remote);
   const pu_sim_link *link = sim_link(sim, host_of(s), h);
-  int status = PU_E_UNREACHABLE;
-  uint64_t answer = sim->now_us + link->delay_us;
-  sim_listener *l = NULL;
-  if (link->down) {
-    status = PU_E_TIMEOUT;
-    answer = sim->now_us + SYN_TIMEOUT_US;
-  } else if (h != NULL) {
-    l = find_listener(sim, h, &s->remote);
-    status = l != NULL ? 0 : PU_E_REFUSED;
-  }
-  if (l != NULL) {
+  if (link->down || is_lost(sim, link)) {
+    const uint64_t wait = (uint64_t)SYN_RETRY_US << e->value;
+    if (e->value < SYN_RETRIES)
+      (void)sim_schedule(sim, sim->now_us + wait, run_syn, s, e->value + 1);
+    else
+      answer(s, wait, PU_E_TIMEOUT);
+  } else if (h == NULL) {
+    answer(s, link->delay_us, PU_E_UNREACHABLE);
+  } else if (find_listener(sim, h, &s->remote) == NULL) {
+    answer(s, link->delay_us, PU_E_REFUSED);
+  } else {
     sim_sock *accepted = new_sock(h);
     accepted->state = SOCK_OPEN;
     accepted->local = s->remote;
     accepted->remote = s->local;
     accepted->peer = s;
     s->peer = accepted;
-    accepted->last_arrival_us = answer; /* nothing overtakes the answer */
+    answer(s, link->delay_us, 0);
   }
-  (void)sim_schedule(sim, answer, run_connected, s, (uint64_t)(int64_t)status);
-  if (l != NULL)
-    l->cb(l->data, &s->peer->base);
 }
 
 int sim_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,
@@ -477,17 +561,18 @@ int sim_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr 
   }
   if (from == NULL)
     return PU_E_UNREACHABLE;
+  pu_sockaddr leave = *from;
+  leave.port = local != NULL && local->port != 0 ? local->port : ephemeral_port(h);
+  if (local != NULL && !can_dial_from(h, &leave, remote))
+    return PU_E_IN_USE;
   sim_sock *s = new_sock(h);
+  give_to_owner(s);
+  s->dialed = true;
   s->events = events;
   s->data = data;
-  s->local = *from;
-  s->local.port = local != NULL && local->port != 0 ? local->port : ephemeral_port(h);
+  s->local = leave;
   s->remote = *remote;
-  const pu_sim_link *link = link_of(s);
-  uint64_t at = sim->now_us + link->delay_us + 1;
-  while (sim_random_below(sim, 1000000) < link->loss_ppm)
-    at += 1000000; /* a lost SYN is repeated after a second */
-  (void)sim_schedule(sim, at, run_syn, s, 0);
+  (void)sim_schedule(sim, sim->now_us + link_of(s)->delay_us + 1, run_syn, s, 0);
   *out = &s->base;
   return 0;
 }
@@ -496,17 +581,19 @@ int sim_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu_t
                    void *data, pu_tcp_listener **out) {
   sim_host *h = (sim_host *)p;
   pu_sim *sim = h->sim;
-  (void)flags;
   if (!is_any(addr) && sim_find_host(sim, addr) != h)
     return PU_E_NO_ADDRESS;
-  if (addr->port != 0 && find_listener(sim, h, addr) != NULL)
-    return PU_E_IN_USE;
+  for (const sim_listener *l = sim->listeners; l != NULL; l = l->next)
+    if (l->host == h && l->addr.port == addr->port && l->addr.family == addr->family &&
+        (same_ip(&l->addr, addr) || is_any(&l->addr) || is_any(addr)))
+      return PU_E_IN_USE;
   sim_listener *l = sim_alloc(sizeof *l);
   l->base.platform = p;
   l->host = h;
   l->addr = *addr;
   if (l->addr.port == 0)
     l->addr.port = ephemeral_port(h);
+  l->flags = flags;
   l->cb = cb;
   l->data = data;
   l->next = sim->listeners;

@@ -38,10 +38,11 @@ static int teardown(void **state) {
 static void test_round_trip(void **state) {
   pair *p = *state;
   sim_answer answer;
+  /* A read or write that comes short costs a microsecond. */
   assert_int_equal(sim_ping(&p->a, &p->b, &answer), 0); /* connects first */
-  assert_int_equal(answer.rtt_us, 2 * DELAY_US);
+  assert_in_range(answer.rtt_us, 2 * DELAY_US, 2 * DELAY_US + 10);
   assert_int_equal(sim_ping(&p->b, &p->a, &answer), 0);
-  assert_int_equal(answer.rtt_us, 2 * DELAY_US);
+  assert_in_range(answer.rtt_us, 2 * DELAY_US, 2 * DELAY_US + 10);
   for (int i = 0; i < 20; i++)
     assert_int_equal(sim_ping(&p->a, &p->b, &answer), 0);
   sim_run_for(p->sim, SIM_SECOND);
