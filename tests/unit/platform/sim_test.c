@@ -241,12 +241,166 @@ static void test_down_link_waits(void **state) {
   finish(&rig);
 }
 
+typedef struct alarm_probe {
+  pu_timer timer;
+  pu_sim *sim;
+  unsigned fired;
+  uint64_t fired_us;
+  bool done;
+} alarm_probe;
+
+static void on_alarm(void *data) {
+  alarm_probe *a = data;
+  a->fired++;
+  a->fired_us = pu_sim_now_us(a->sim);
+  a->done = true;
+}
+
+/* A network without connections: time, chance, names. */
+static pu_platform *one_host(pu_sim **sim, uint64_t seed) {
+  static const pu_sockaddr addrs[2] = {{.family = 4, .ip = {10, 0, 0, 1}},
+                                       {.family = 6, .ip = {0x20, 1, 0x0d, 0xb8, [15] = 1}}};
+  pu_platform *p;
+  assert_int_equal(pu_sim_new(seed, sim), 0);
+  assert_int_equal(pu_sim_add_host(*sim, "one", addrs, 2, &p), 0);
+  assert_int_equal(pu_sim_add_host(*sim, "none", addrs, 0, &p), PU_E_INVAL);
+  return p;
+}
+
+static void test_virtual_time(void **state) {
+  (void)state;
+  pu_sim *sim;
+  pu_platform *p = one_host(&sim, 1);
+  const uint64_t begin = pu_now_us(p), wall = pu_wall_ns(p);
+  alarm_probe day = {.sim = sim}, now = {.sim = sim};
+  assert_false(pu_sim_step(sim)); /* nothing happens by itself */
+  pu_timer_init(&day.timer, p, on_alarm, &day);
+  pu_timer_init(&now.timer, p, on_alarm, &now);
+  assert_int_equal(pu_timer_after(&day.timer, 86400 * SECOND), 0);
+  assert_int_equal(pu_timer_after(&now.timer, 0), 0);
+  assert_int_equal(now.fired, 0);
+  assert_false(pu_sim_run(sim, begin + SECOND, &day.done));
+  assert_int_equal(now.fired, 1);
+  assert_int_equal(now.fired_us, begin);
+  assert_true(pu_sim_run(sim, begin + 100000 * SECOND, &day.done));
+  assert_int_equal(day.fired_us, begin + 86400 * SECOND); /* to the microsecond */
+  assert_int_equal(pu_wall_ns(p) - wall, 86400 * SECOND * 1000);
+  assert_true(pu_sim_run(sim, begin + 100000 * SECOND, NULL)); /* time passes without events */
+  assert_int_equal(pu_now_us(p), begin + 100000 * SECOND);
+  pu_sim_free(sim);
+}
+
+/* A timer that is moved again and again is one event, not many. */
+static void test_moved_timers_are_cheap(void **state) {
+  (void)state;
+  pu_sim *sim;
+  pu_platform *p = one_host(&sim, 1);
+  alarm_probe a = {.sim = sim};
+  unsigned steps = 0;
+  pu_timer_init(&a.timer, p, on_alarm, &a);
+  for (uint64_t i = 0; i < 100000; i++)
+    assert_int_equal(pu_timer_after(&a.timer, SECOND + i), 0);
+  const uint64_t due = pu_now_us(p) + SECOND + 99999;
+  while (pu_sim_step(sim))
+    steps++;
+  assert_int_equal(a.fired, 1);
+  assert_int_equal(a.fired_us, due);
+  assert_true(steps <= 3);
+  assert_int_equal(pu_timer_after(&a.timer, SECOND), 0); /* later, stopped, sooner */
+  pu_timer_stop(&a.timer);
+  assert_int_equal(pu_timer_after(&a.timer, SECOND / 2), 0);
+  const uint64_t sooner = pu_now_us(p) + SECOND / 2;
+  while (pu_sim_step(sim)) {
+  }
+  assert_int_equal(a.fired, 2);
+  assert_int_equal(a.fired_us, sooner);
+  pu_sim_free(sim);
+}
+
+static void test_chance(void **state) {
+  (void)state;
+  uint8_t a[37], b[37], c[37];
+  uint8_t *const out[3] = {a, b, c};
+  uint64_t drawn[3];
+  for (unsigned i = 0; i < 3; i++) {
+    pu_sim *sim;
+    pu_platform *p = one_host(&sim, i / 2); /* seeds 0, 0, 1 */
+    pu_random(p, out[i], sizeof(a));
+    drawn[i] = pu_sim_random(sim);
+    pu_sim_free(sim);
+  }
+  assert_memory_equal(a, b, sizeof(a));
+  assert_memory_not_equal(a, c, sizeof(a));
+  assert_true(drawn[0] == drawn[1] && drawn[0] != drawn[2]);
+}
+
+typedef struct answer {
+  unsigned calls;
+  int status;
+  pu_sockaddr addr;
+} answer;
+
+static void on_resolved(void *data, int status, const pu_sockaddr *addrs, size_t count) {
+  answer *a = data;
+  a->calls++;
+  a->status = status;
+  assert_int_equal(count, status == 0 ? 1 : 0);
+  if (count > 0)
+    a->addr = addrs[0];
+}
+
+static void test_names_and_interfaces(void **state) {
+  (void)state;
+  static const struct {
+    const char *host;
+    int family, status;
+    const char *text;
+  } cases[] = {
+      {"home.example", 0, 0, "10.0.0.9:22"},      {"home.example", 6, PU_E_NOT_FOUND, NULL},
+      {"192.0.2.1", 4, 0, "192.0.2.1:22"},        {"2001:db8::7", 0, 0, "[2001:db8::7]:22"},
+      {"other.example", 0, PU_E_NOT_FOUND, NULL},
+  };
+  pu_sim *sim;
+  pu_platform *p = one_host(&sim, 1);
+  const pu_sockaddr home = {.family = 4, .ip = {10, 0, 0, 9}};
+  pu_resolve *lookup;
+  assert_int_equal(pu_sim_name(sim, "home.example", &home), 0);
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    char text[PU_SOCKADDR_TEXT];
+    answer a = {0};
+    assert_int_equal(
+        pu_resolve_start(p, cases[i].host, 22, cases[i].family, on_resolved, &a, &lookup), 0);
+    assert_int_equal(a.calls, 0);
+    while (pu_sim_step(sim)) {
+    }
+    assert_int_equal(a.calls, 1);
+    assert_int_equal(a.status, cases[i].status);
+    if (a.status == 0)
+      assert_string_equal(pu_sockaddr_text(&a.addr, text), cases[i].text);
+  }
+  answer a = {0};
+  assert_int_equal(pu_resolve_start(p, "home.example", 22, 0, on_resolved, &a, &lookup), 0);
+  pu_resolve_cancel(lookup);
+  while (pu_sim_step(sim)) {
+  }
+  assert_int_equal(a.calls, 0);
+  assert_int_equal(pu_resolve_start(p, "home.example", 22, 0, on_resolved, &a, &lookup), 0);
+  pu_resolve_cancel(lookup); /* and the network may end with a look-up under way */
+  pu_sockaddr addrs[4];
+  assert_int_equal(pu_interface_addrs(p, addrs, 4), 2);
+  assert_int_equal(addrs[1].family, 6);
+  assert_int_equal(pu_interface_addrs(p, addrs, 1), 1);
+  pu_sim_free(sim);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_bytes_arrive_in_order), cmocka_unit_test(test_seeds_replay),
-      cmocka_unit_test(test_rate_and_delay),        cmocka_unit_test(test_nobody_there),
-      cmocka_unit_test(test_cut_is_seen_by_both),   cmocka_unit_test(test_abort_reaches_the_other),
-      cmocka_unit_test(test_down_link_waits),
+      cmocka_unit_test(test_bytes_arrive_in_order),  cmocka_unit_test(test_seeds_replay),
+      cmocka_unit_test(test_rate_and_delay),         cmocka_unit_test(test_nobody_there),
+      cmocka_unit_test(test_cut_is_seen_by_both),    cmocka_unit_test(test_abort_reaches_the_other),
+      cmocka_unit_test(test_down_link_waits),        cmocka_unit_test(test_virtual_time),
+      cmocka_unit_test(test_moved_timers_are_cheap), cmocka_unit_test(test_chance),
+      cmocka_unit_test(test_names_and_interfaces),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
