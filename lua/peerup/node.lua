@@ -289,7 +289,8 @@ end
 --- Logs what happened on a service's connections.
 local function service_log(log, name)
   return function(_, event)
-    if event.code then
+    -- Many programs break off when they have what they came for: that is no failure.
+    if event.code and not (event.code == "reset" and event.bytes_in > 0) then
       log:warn("service connection failed", "service", name, "peer", event.peer, "code",
         event.code, "why", event.detail)
     elseif event.opened then
