@@ -16,6 +16,7 @@
 
 #define OPEN_TIMEOUT_MS 30000u
 #define STOP_TIMEOUT_US 60000000u
+#define REFRESH_MIN_US 1000000u /* whatever end a relay gives, it is not asked more often */
 
 typedef struct client {
   pu_module base;
@@ -35,6 +36,7 @@ typedef struct kept {
   pu_timer timer; /* the next try, or the deadline of this one */
   pu_op *op;
   pu_stream *stream;
+  uint64_t conn_id; /* the connection that asked last: the reservation lives as long as it */
   bool asking, dropped;
   uint32_t failures;
   pu_reservation_info info;
@@ -139,10 +141,10 @@ static void granted(kept *k, const pu_relay_message *m) {
                    " bytes each way",
                    m->limit_duration_s, m->limit_data_bytes);
   uint64_t next = k->interval_us;
-  const uint64_t left = (m->expire - now_s) * 1000000u;
-  if (next > left * 3 / 4)
-    next = left * 3 / 4;
-  plan(k, next);
+  const uint64_t left_s = m->expire - now_s; /* any number: a relay's word is not multiplied */
+  if (left_s < next / 750000u)
+    next = left_s * 750000u;
+  plan(k, next > REFRESH_MIN_US ? next : REFRESH_MIN_US);
   set_active(k, true);
   pu_engine_emit(e, PU_EVENT_RESERVED, NULL, &k->relay, NULL, 0, detail);
 }
@@ -223,6 +225,7 @@ static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
     failed(k, status, detail);
     return;
   }
+  k->conn_id = pu_stream_conn(s)->id;
   status = pu_relay_send_first(s, &m, &kept_events, k);
   if (status == 0)
     k->stream = s;
@@ -471,10 +474,14 @@ static int on_stop(void *data, pu_stream *s) {
 static void on_conn_close(pu_module *m, pu_conn *conn) {
   client *c = (client *)m;
   kept *k = find(c, &conn->peer);
-  if (k == NULL || conn->info.relayed || pu_engine_find_conn(c->engine, &conn->peer, true) != NULL)
+  if (k == NULL || conn->info.relayed || !k->info.active || c->engine->closing)
     return;
-  if (!k->info.active || c->engine->closing)
+  if (pu_engine_find_conn(c->engine, &conn->peer, true) != NULL) {
+    /* Another connection stands, but the reservation may have gone with this one. */
+    if (conn->id == k->conn_id && !k->asking)
+      plan(k, 0);
     return;
+  }
   set_active(k, false);
   k->info.last_status = PU_E_GONE;
   (void)snprintf(k->info.detail, sizeof k->info.detail, "the connection to the relay ended: %.180s",

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define REQUESTS_MAX 256u /* hop messages and pending circuits at once */
+#define REQUESTS_PER_PEER_MAX 32u /* of them one peer's: the others do not notice its flood */
 #define REQUEST_TIMEOUT_US 60000000u
 #define STOP_OPEN_MS 30000u
 
@@ -113,21 +114,21 @@ static void half_over(half *h) {
 }
 
 /* pass writes to the other side in pieces that travel unsplit. A longer span gives its odd piece first, so
- * that the long one behind it keeps the room for its tag. */
+ * that the long one behind it keeps the room for its tag; what went before is head room, and no more than
+ * that: the odd piece may be shorter than a header. */
 static ssize_t pass(pu_stream *out, uint8_t *data, size_t len, size_t head, size_t tail) {
   const size_t chunk = pu_stream_chunk(out);
   size_t done = 0;
   while (done < len) {
     const size_t left = len - done;
     const size_t n = left <= chunk ? left : left % chunk != 0 ? left % chunk : chunk;
-    ssize_t taken = pu_stream_write_room(out, data + done, n, n == left ? head : 0,
+    ssize_t taken = pu_stream_write_room(out, data + done, n, n == left ? head + done : 0,
                                          n == left ? tail : 0);
     if (taken < 0)
       return taken;
     done += (size_t)taken;
     if ((size_t)taken < n)
       break;
-    head = PU_STREAM_HEAD; /* what was sent before is room now */
   }
   return (ssize_t)done;
 }
@@ -345,7 +346,7 @@ static void begin_circuit(request *r) {
   c->source = r->source;
   c->target = r->target;
   pu_stream *hop = r->hop, *stop = r->stop;
-  c->halves[0] = (half){.circuit = c, .other = &c->halves[1]};
+  c->halves[0] = (half){.circuit = c, .other = &c->halves[1], .stream = hop};
   c->halves[1] = (half){.circuit = c, .other = &c->halves[0], .stream = stop};
   pu_timer_init(&c->timer, e->platform, on_duration, c);
   pu_list_push(&s->circuits, &c->link);
@@ -353,12 +354,14 @@ static void begin_circuit(request *r) {
   release(r);
   c->busy++;
   pu_stream_set_events(stop, &circuit_events, &c->halves[1]);
+  /* Sending may end the source's connection, and the circuit with it. */
   int status = pu_relay_send_first(hop, &m, &circuit_events, &c->halves[0]);
-  if (status == 0)
-    c->halves[0].stream = hop;
-  if (status != 0 ||
-      pu_timer_after(&c->timer, s->table.config.session_duration_s * 1000000ull) != 0) {
-    end_circuit(c, false, PU_E_IO, "cannot begin");
+  if (status != 0)
+    c->halves[0].stream = NULL; /* gone, and nobody was told */
+  else if (!c->ended)
+    status = pu_timer_after(&c->timer, s->table.config.session_duration_s * 1000000ull);
+  if (status != 0) {
+    end_circuit(c, false, status, "cannot begin");
   } else if (!c->ended) {
     pu_engine_emit(e, PU_EVENT_RELAY_CIRCUIT, NULL, &c->source, &c->target, 0, "");
     /* What came in behind the messages waits in the streams. */
@@ -550,9 +553,18 @@ static void hop_on_end(void *user, pu_stream *s, int status, uint32_t code) {
 
 static const pu_stream_events hop_events = {hop_on_data, hop_on_eof, NULL, hop_on_end};
 
+static uint32_t requests_of(const server *s, const pu_peer_id *peer) {
+  uint32_t count = 0;
+  PU_LIST_EACH(&s->requests, node, tmp) {
+    count += pu_peer_id_equal(&PU_CONTAINER_OF(node, request, link)->source, peer);
+  }
+  return count;
+}
+
 static int on_hop(void *data, pu_stream *hop) {
   server *s = data;
-  if (s->request_count >= REQUESTS_MAX)
+  if (s->request_count >= REQUESTS_MAX ||
+      requests_of(s, pu_conn_peer(pu_stream_conn(hop))) >= REQUESTS_PER_PEER_MAX)
     return PU_E_LIMIT;
   request *r = pu_zalloc(&s->engine->mem, sizeof *r);
   if (r == NULL)
@@ -599,6 +611,26 @@ static size_t recheck_circuits(server *s) {
   return ended;
 }
 
+/* A circuit that is being made is asked about as one that stands: else it would begin after its end. */
+static size_t recheck_requests(server *s) {
+  size_t ended = 0;
+  for (bool again = true; again;) {
+    again = false;
+    PU_LIST_EACH(&s->requests, node, tmp) {
+      request *r = PU_CONTAINER_OF(node, request, link);
+      const pu_question question = {
+          .ask = PU_ASK_CIRCUIT, .peer = &r->source, .target = &r->target, .addr = ""};
+      if (r->ended || !r->connecting || pu_policy_ask(s->engine, &question) == 0)
+        continue;
+      answer(r, PU_RELAY_PERMISSION_DENIED);
+      ended++;
+      again = true; /* the list has changed */
+      break;
+    }
+  }
+  return ended;
+}
+
 static size_t on_recheck(pu_module *m) {
   server *s = (server *)m;
   size_t ended = 0;
@@ -614,7 +646,7 @@ static size_t on_recheck(pu_module *m) {
     ended++;
   }
   s->stats.reservations = s->table.count;
-  return ended + recheck_circuits(s);
+  return ended + recheck_requests(s) + recheck_circuits(s);
 }
 
 static void end_all(server *s) {
@@ -689,6 +721,11 @@ void pu_engine_relay_stop(pu_engine *e) {
 }
 
 void pu_engine_relay_stats(const pu_engine *e, pu_relay_stats *out) {
-  const server *s = server_of(e);
-  *out = s != NULL ? s->stats : (pu_relay_stats){0};
+  server *s = server_of(e);
+  *out = (pu_relay_stats){0};
+  if (s == NULL)
+    return;
+  pu_relay_table_expire(&s->table, pu_now_us(e->platform));
+  s->stats.reservations = s->table.count;
+  *out = s->stats;
 }

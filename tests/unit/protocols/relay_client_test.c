@@ -174,6 +174,27 @@ static void test_comes_back(void **state) {
   rig_end(r);
 }
 
+/* A reservation that goes with one of two connections is asked for over the other at once. */
+static void test_another_connection(void **state) {
+  (void)state;
+  rig *r = rig_new();
+  sim_answer answer;
+  pu_relay_stats stats;
+  assert_int_equal(pu_engine_relay_start(r->relay.engine, NULL), 0);
+  reserve(r, 0);
+  RUN_UNTIL(r, 5 * SECONDS, r->home.events[PU_EVENT_RESERVED] == 1);
+  pu_conn *reserving = pu_engine_best_conn(r->home.engine, &r->relay.id);
+  assert_int_equal(sim_connect(&r->home, &r->relay, PU_CONNECT_NEW, &answer), 0);
+  assert_ptr_not_equal(answer.conn, reserving);
+  pu_conn_close(reserving);
+  RUN_UNTIL(r, SECONDS, r->home.events[PU_EVENT_RESERVED] == 2);
+  assert_int_equal(r->home.events[PU_EVENT_RESERVATION_LOST], 0);
+  assert_true(announces(r));
+  pu_engine_relay_stats(r->relay.engine, &stats);
+  assert_int_equal(stats.reservations, 1);
+  rig_end(r);
+}
+
 static void test_refused(void **state) {
   (void)state;
   rig *r = rig_new();
@@ -383,6 +404,16 @@ static void test_lies(void **state) {
     pu_engine_unreserve(r->home.engine, &r->relay.id);
     sim_run_for(r->sim, 100 * MS);
   }
+  /* An end beyond all time, which is none when it is counted in microseconds, is taken calmly. */
+  pu_relay_message far = good;
+  far.expire = pu_wall_ns(r->home.platform) / 1000000000u + (1ull << 58);
+  lie(l, &far);
+  reserve(r, 0);
+  const unsigned before = r->home.events[PU_EVENT_RESERVED];
+  sim_run_for(r->sim, 20 * SECONDS);
+  assert_int_equal(r->home.events[PU_EVENT_RESERVED], before + 1);
+  pu_engine_unreserve(r->home.engine, &r->relay.id);
+  sim_run_for(r->sim, 100 * MS);
   /* Silence is ended. */
   l->answer_len = 0;
   const unsigned lost = r->home.events[PU_EVENT_RESERVATION_LOST];
@@ -533,6 +564,7 @@ int main(void) {
       cmocka_unit_test(test_kept_while_idle),
       cmocka_unit_test(test_refreshed_in_time),
       cmocka_unit_test(test_comes_back),
+      cmocka_unit_test(test_another_connection),
       cmocka_unit_test(test_refused),
       cmocka_unit_test(test_not_a_relay),
       cmocka_unit_test(test_unreserve),
