@@ -73,12 +73,18 @@ static void leave(circuit *c) {
     pu_free(c);
 }
 
-/* end_circuit ends both streams: with resets, or gracefully when both directions are over. */
+/* end_circuit ends both streams: with resets, or gracefully when both directions are over. A circuit in
+ * which a direction came to its limit ended for that, whichever way its ends took it. */
 static void end_circuit(circuit *c, bool graceful, int status, const char *detail) {
   server *s = c->server;
   if (c->ended)
     return;
   c->ended = true;
+  if (c->limit_hit && status == 0) {
+    status = PU_E_RELAY_LIMIT;
+    detail = "the data limit of a session was reached";
+  }
+  s->stats.ended_by_limit += status == PU_E_RELAY_LIMIT;
   c->busy++;
   pu_timer_stop(&c->timer);
   pu_list_remove(&c->link);
@@ -105,12 +111,7 @@ static void half_over(half *h) {
     (void)pu_stream_close_write(h->other->stream);
   if (c->ended || !h->other->over)
     return;
-  if (c->limit_hit) {
-    c->server->stats.ended_by_limit++;
-    end_circuit(c, true, PU_E_RELAY_LIMIT, "the data limit of a session was reached");
-  } else {
-    end_circuit(c, true, 0, "closed");
-  }
+  end_circuit(c, true, 0, "closed");
 }
 
 /* pass writes to the other side in pieces that travel unsplit. A longer span gives its odd piece first, so
@@ -196,9 +197,7 @@ static void on_end(void *user, pu_stream *s, int status, uint32_t code) {
 static const pu_stream_events circuit_events = {on_data, on_eof, on_writable, on_end};
 
 static void on_duration(void *data) {
-  circuit *c = data;
-  c->server->stats.ended_by_limit++;
-  end_circuit(c, false, PU_E_RELAY_LIMIT, "the duration limit of a session was reached");
+  end_circuit(data, false, PU_E_RELAY_LIMIT, "the duration limit of a session was reached");
 }
 
 static uint32_t circuits_of(const server *s, const pu_peer_id *peer) {
@@ -240,7 +239,7 @@ static void answer(request *r, uint32_t code) {
   pu_stream *hop = r->hop;
   pu_stream *stop = r->stop;
   const pu_relay_message m = {.type = PU_RELAY_STATUS, .has_status = true, .status = code};
-  if (r->connecting && code != PU_RELAY_OK)
+  if (r->connecting && code != PU_RELAY_OK && hop != NULL) /* a source that left was not refused */
     r->server->stats.refused_circuits++;
   release(r);
   if (stop != NULL)
