@@ -2,7 +2,9 @@
  *
  *   a kept reservation:  asking --OK--> active --interval--> asking ...
  *                           \--failure--> waiting --back-off--> asking
- */
+ *
+ * An event's listener may do anything, also give up the reservation that it is told of: whoever calls
+ * what may tell one keeps the struct with enter and leave, and looks at |dropped| afterwards. */
 #include "protocols/relay_client.h"
 #include "identity/envelope.h"
 #include "platform/assert.h"
@@ -38,6 +40,7 @@ typedef struct kept {
   pu_stream *stream;
   uint64_t conn_id; /* the connection that asked last: the reservation lives as long as it */
   bool asking, dropped;
+  unsigned busy; /* calls that use it; the last one frees what was dropped */
   uint32_t failures;
   pu_reservation_info info;
   pu_relay_reader reader;
@@ -54,7 +57,13 @@ static void close_stream(kept *k) {
     pu_stream_close(s);
 }
 
-static void free_kept(kept *k) {
+static void enter(kept *k) {
+  k->busy++;
+}
+
+static void leave(kept *k) {
+  if (--k->busy > 0 || !k->dropped || k->op != NULL) /* on_open comes after a cancelled open */
+    return;
   pu_timer_stop(&k->timer);
   pu_free(k);
 }
@@ -91,16 +100,19 @@ static void plan(kept *k, uint64_t after_us) {
 static void failed(kept *k, int status, const char *detail) {
   pu_engine *e = k->client->engine;
   const uint64_t now_s = pu_wall_ns(e->platform) / 1000000000u;
+  enter(k);
   k->asking = false;
-  close_stream(k);
   k->failures++;
   k->info.last_status = status;
   (void)snprintf(k->info.detail, sizeof k->info.detail, "%s", detail);
+  plan(k, retry_after(k));
+  close_stream(k);
   if (k->info.active && (k->info.expires_unix_s <= now_s ||
                          pu_engine_find_conn(e, &k->relay, true) == NULL))
     set_active(k, false);
-  plan(k, retry_after(k));
-  pu_engine_emit(e, PU_EVENT_RESERVATION_LOST, NULL, &k->relay, NULL, status, k->info.detail);
+  if (!k->dropped)
+    pu_engine_emit(e, PU_EVENT_RESERVATION_LOST, NULL, &k->relay, NULL, status, k->info.detail);
+  leave(k);
 }
 
 static int check_voucher(const kept *k, const pu_relay_message *m) {
@@ -127,8 +139,8 @@ static void granted(kept *k, const pu_relay_message *m) {
   pu_engine *e = k->client->engine;
   const uint64_t now_s = pu_wall_ns(e->platform) / 1000000000u;
   char detail[160] = "without limits";
+  enter(k);
   k->asking = false;
-  close_stream(k);
   k->failures = 0;
   k->info.last_status = 0;
   k->info.detail[0] = '\0';
@@ -146,7 +158,10 @@ static void granted(kept *k, const pu_relay_message *m) {
     next = left_s * 750000u;
   plan(k, next > REFRESH_MIN_US ? next : REFRESH_MIN_US);
   set_active(k, true);
-  pu_engine_emit(e, PU_EVENT_RESERVED, NULL, &k->relay, NULL, 0, detail);
+  close_stream(k); /* which may end the connection, and with it what was granted */
+  if (!k->dropped && k->info.active)
+    pu_engine_emit(e, PU_EVENT_RESERVED, NULL, &k->relay, NULL, 0, detail);
+  leave(k);
 }
 
 static void on_answer(kept *k) {
@@ -208,41 +223,53 @@ static void kept_on_end(void *user, pu_stream *s, int status, uint32_t code) {
 
 static const pu_stream_events kept_events = {kept_on_data, kept_on_eof, NULL, kept_on_end};
 
+static void say_reserve(kept *k, pu_stream *s) {
+  const pu_relay_message m = {.type = PU_RELAY_RESERVE};
+  k->conn_id = pu_stream_conn(s)->id;
+  const int status = pu_relay_send_first(s, &m, &kept_events, k);
+  if (status == 0)
+    k->stream = s;
+  if (k->dropped)
+    close_stream(k);
+  else if (status != 0)
+    failed(k, status, "cannot write to the relay");
+}
+
 static void on_open(void *data, int status, const pu_error *err, pu_stream *s) {
   kept *k = data;
-  const pu_relay_message m = {.type = PU_RELAY_RESERVE};
+  enter(k);
   k->op = NULL;
   if (k->dropped) {
     if (s != NULL)
       pu_stream_reset(s, 0);
-    free_kept(k);
-    return;
-  }
-  if (status != 0) {
+  } else if (status != 0) {
     char detail[256];
     (void)snprintf(detail, sizeof detail, "%s",
                    status == PU_E_UNSUPPORTED ? "this peer is not a relay" : err->detail);
     failed(k, status, detail);
-    return;
+  } else {
+    say_reserve(k, s);
   }
-  k->conn_id = pu_stream_conn(s)->id;
-  status = pu_relay_send_first(s, &m, &kept_events, k);
-  if (status == 0)
-    k->stream = s;
-  else
-    failed(k, status, "cannot write to the relay");
+  leave(k);
 }
 
 static void ask(kept *k) {
   static const char *const protocols[] = {PU_RELAY_HOP_ID};
   pu_engine *e = k->client->engine;
+  pu_op *op = NULL;
+  enter(k);
   k->asking = true;
   k->reader.len = k->reader.size = 0;
   plan(k, PU_RELAY_TIMEOUT_US);
-  int status = pu_engine_open_stream(e, &k->relay, protocols, 1, 0, OPEN_TIMEOUT_MS, on_open, k,
-                                     &k->op);
-  if (status != 0)
+  int status =
+      pu_engine_open_stream(e, &k->relay, protocols, 1, 0, OPEN_TIMEOUT_MS, on_open, k, &op);
+  if (status == 0)
+    k->op = op;
+  if (status == 0 && k->dropped)
+    pu_op_cancel(op);
+  else if (status != 0 && !k->dropped)
     failed(k, status, "cannot connect to the relay");
+  leave(k);
 }
 
 static void on_timer(void *data) {
@@ -326,6 +353,7 @@ int pu_engine_reserve(pu_engine *e, const char *addr, uint32_t interval_s, pu_er
 
 static void drop(kept *k) {
   pu_engine *e = k->client->engine;
+  enter(k);
   pu_list_remove(&k->link);
   k->asking = false;
   k->dropped = true;
@@ -335,8 +363,7 @@ static void drop(kept *k) {
   pu_timer_stop(&k->timer);
   if (k->op != NULL)
     pu_op_cancel(k->op);
-  else
-    free_kept(k);
+  leave(k);
 }
 
 void pu_engine_unreserve(pu_engine *e, const pu_peer_id *relay) {
@@ -482,14 +509,17 @@ static void on_conn_close(pu_module *m, pu_conn *conn) {
       plan(k, 0);
     return;
   }
-  set_active(k, false);
+  enter(k);
   k->info.last_status = PU_E_GONE;
   (void)snprintf(k->info.detail, sizeof k->info.detail, "the connection to the relay ended: %.180s",
                  conn->end_detail);
   if (!k->asking)
     plan(k, 0); /* at once; a failure then begins the back-off */
-  pu_engine_emit(c->engine, PU_EVENT_RESERVATION_LOST, NULL, &k->relay, NULL, PU_E_GONE,
-                 k->info.detail);
+  set_active(k, false);
+  if (!k->dropped)
+    pu_engine_emit(c->engine, PU_EVENT_RESERVATION_LOST, NULL, &k->relay, NULL, PU_E_GONE,
+                   k->info.detail);
+  leave(k);
 }
 
 static void on_close(pu_module *m) {

@@ -5,7 +5,10 @@
  *
  * A circuit's bytes go from one connection's receive memory to the other's socket without a copy: the
  * header and tag of the outgoing record fit where those of the incoming one were. A receiver that is
- * slow holds its sender back through the windows; nothing is kept here. */
+ * slow holds its sender back through the windows; nothing is kept here.
+ *
+ * An event's listener may do anything, also end the peer's connection or stop the relay: whoever asks
+ * the policy, which tells of denials, keeps what it asks about, and looks afterwards whether it ended. */
 #include "identity/envelope.h"
 #include "platform/assert.h"
 #include "protocols/relay_send.h"
@@ -42,6 +45,7 @@ typedef struct request {
   bool connecting; /* the message was a CONNECT and is being served */
   bool accepted;   /* the target said OK: the circuit begins in the loop's next turn */
   bool ended;
+  unsigned busy; /* calls that use it; the last one frees what has ended */
   pu_relay_reader reader;
 } request;
 
@@ -230,8 +234,19 @@ static void release(request *r) {
   pu_timer_stop(&r->timer);
   if (r->op != NULL)
     pu_op_cancel(r->op); /* on_stop_open frees it */
-  else
+  else if (r->busy == 0)
     free_request(r);
+}
+
+/* ask_about asks the policy about a request; |*ended| when the request did not live through it. */
+static bool ask_about(request *r, const pu_question *question, bool *ended) {
+  r->busy++;
+  const bool allowed = pu_policy_ask(r->server->engine, question) == 0;
+  r->busy--;
+  *ended = r->ended;
+  if (r->ended && r->busy == 0 && r->op == NULL)
+    free_request(r);
+  return allowed;
 }
 
 /* answer sends a status on the hop stream and closes it. */
@@ -312,9 +327,11 @@ static void reserve(request *r) {
   const pu_question question = {
       .ask = PU_ASK_RESERVATION, .peer = &conn->peer, .addr = conn->addr};
   pu_reservation *reservation;
-  if (conn->info.relayed || pu_policy_ask(s->engine, &question) != 0) {
+  bool ended = false;
+  if (conn->info.relayed || !ask_about(r, &question, &ended)) {
     s->stats.refused_reservations++;
-    answer(r, PU_RELAY_PERMISSION_DENIED);
+    if (!ended)
+      answer(r, PU_RELAY_PERMISSION_DENIED);
     return;
   }
   int status = pu_relay_table_reserve(&s->table, &conn->peer, conn->id, &conn->info.remote,
@@ -473,9 +490,11 @@ static void connect_target(request *r, const pu_relay_message *m) {
                                 .peer = &r->source,
                                 .target = &r->target,
                                 .addr = conn->addr};
-  if (conn->info.relayed || pu_policy_ask(s->engine, &question) != 0) {
+  bool ended = false;
+  if (conn->info.relayed || !ask_about(r, &question, &ended)) {
     s->stats.refused_circuits++;
-    answer(r, PU_RELAY_PERMISSION_DENIED);
+    if (!ended)
+      answer(r, PU_RELAY_PERMISSION_DENIED);
     return;
   }
   const pu_reservation *reservation =
@@ -599,12 +618,15 @@ static size_t recheck_circuits(server *s) {
       circuit *c = PU_CONTAINER_OF(node, circuit, link);
       const pu_question question = {
           .ask = PU_ASK_CIRCUIT, .peer = &c->source, .target = &c->target, .addr = ""};
-      if (pu_policy_ask(s->engine, &question) == 0)
+      c->busy++;
+      again = pu_policy_ask(s->engine, &question) != 0;
+      if (again)
+        end_circuit(c, false, PU_E_DENIED, "no longer allowed by policy");
+      leave(c);
+      if (!again)
         continue;
-      end_circuit(c, false, PU_E_DENIED, "no longer allowed by policy");
       ended++;
-      again = true; /* the list has changed */
-      break;
+      break; /* the list has changed */
     }
   }
   return ended;
@@ -619,9 +641,11 @@ static size_t recheck_requests(server *s) {
       request *r = PU_CONTAINER_OF(node, request, link);
       const pu_question question = {
           .ask = PU_ASK_CIRCUIT, .peer = &r->source, .target = &r->target, .addr = ""};
-      if (r->ended || !r->connecting || pu_policy_ask(s->engine, &question) == 0)
+      bool gone;
+      if (r->ended || !r->connecting || ask_about(r, &question, &gone))
         continue;
-      answer(r, PU_RELAY_PERMISSION_DENIED);
+      if (!gone)
+        answer(r, PU_RELAY_PERMISSION_DENIED);
       ended++;
       again = true; /* the list has changed */
       break;
@@ -630,25 +654,40 @@ static size_t recheck_requests(server *s) {
   return ended;
 }
 
-static size_t on_recheck(pu_module *m) {
-  server *s = (server *)m;
+static size_t recheck_reservations(server *s) {
   size_t ended = 0;
-  PU_LIST_EACH(&s->table.reservations, node, tmp) {
-    pu_reservation *r = PU_CONTAINER_OF(node, pu_reservation, link);
-    char addr[PU_MULTIADDR_MAX_TEXT];
-    const pu_question question = {.ask = PU_ASK_RESERVATION,
-                                  .peer = &r->peer,
-                                  .addr = pu_multiaddr_text(&r->origin, addr)};
-    if (pu_policy_ask(s->engine, &question) == 0)
-      continue;
-    pu_relay_table_remove(&s->table, r);
-    ended++;
+  for (bool again = true; again;) {
+    again = false;
+    PU_LIST_EACH(&s->table.reservations, node, tmp) {
+      pu_reservation *r = PU_CONTAINER_OF(node, pu_reservation, link);
+      char addr[PU_MULTIADDR_MAX_TEXT];
+      const pu_peer_id peer = r->peer;
+      const pu_question question = {
+          .ask = PU_ASK_RESERVATION, .peer = &peer, .addr = pu_multiaddr_text(&r->origin, addr)};
+      if (pu_policy_ask(s->engine, &question) == 0)
+        continue;
+      r = pu_relay_table_find(&s->table, &peer, 0); /* still there? */
+      if (r != NULL)
+        pu_relay_table_remove(&s->table, r);
+      ended++;
+      again = true; /* the list has changed */
+      break;
+    }
   }
   s->stats.reservations = s->table.count;
-  return ended + recheck_requests(s) + recheck_circuits(s);
+  return ended;
+}
+
+static size_t on_recheck(pu_module *m) {
+  server *s = (server *)m;
+  size_t ended = recheck_reservations(s);
+  ended += recheck_requests(s);
+  return ended + recheck_circuits(s);
 }
 
 static void end_all(server *s) {
+  pu_relay_table_clear(&s->table); /* first: a listener may start the relay anew */
+  s->stats.reservations = 0;
   while (!pu_list_empty(&s->circuits))
     end_circuit(PU_CONTAINER_OF(s->circuits.next, circuit, link), false, PU_E_CLOSED,
                 "the relay stops");
@@ -663,8 +702,6 @@ static void end_all(server *s) {
       break;
     }
   }
-  pu_relay_table_clear(&s->table);
-  s->stats.reservations = 0;
 }
 
 static void on_close(pu_module *m) {

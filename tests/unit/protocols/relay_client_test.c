@@ -424,6 +424,78 @@ static void test_lies(void **state) {
   free(l);
 }
 
+/* ---- a program that acts inside the event that tells it something ---- */
+
+typedef enum deed { UNRESERVE, RESERVE_ANEW, DISCONNECT, DEEDS } deed;
+
+typedef struct listener {
+  rig *r;
+  deed deed;
+  pu_event_type type; /* it acts upon */
+  unsigned deeds;
+} listener;
+
+static void on_event_act(void *data, const pu_event *event) {
+  listener *l = data;
+  rig *r = l->r;
+  pu_engine *e = r->home.engine;
+  if (e == NULL)
+    return;
+  if (event->type == l->type && l->deeds < 5) {
+    l->deeds++;
+    if (l->deed == DISCONNECT)
+      (void)pu_engine_disconnect(e, &r->relay.id);
+    else
+      pu_engine_unreserve(e, &r->relay.id);
+    if (l->deed == RESERVE_ANEW)
+      reserve(r, 10);
+  }
+  sim_host_event(&r->home, event); /* what the event says is still there */
+  SIM_CHECK(event->peer == NULL || event->peer->len > 0, "no peer");
+}
+
+/* Through the life of a reservation: the first one, a cut, a refusal, its end; rules that forbid
+ * the relay. Afterwards one is made as if nothing had been. */
+static void test_acting_in_events(void **state) {
+  (void)state;
+  static const pu_event_type types[] = {PU_EVENT_CONNECTED, PU_EVENT_DISCONNECTED,
+                                        PU_EVENT_ADDRESSES, PU_EVENT_RESERVED,
+                                        PU_EVENT_RESERVATION_LOST};
+  for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+    for (deed d = 0; d < DEEDS; d++) {
+      rig *r = rig_new();
+      pu_engine *e = r->home.engine;
+      listener l = {.r = r, .deed = d, .type = types[i]};
+      const pu_relay_config config = {.reservation_ttl_s = 40};
+      assert_int_equal(pu_engine_relay_start(r->relay.engine, &config), 0);
+      e->event_data = &l;
+      e->on_event = on_event_act;
+      reserve(r, 10);
+      sim_run_for(r->sim, 30 * SECONDS);
+      reserve(r, 10);
+      sim_run_for(r->sim, 10 * SECONDS);
+      pu_sim_cut(r->sim, r->home.platform, r->relay.platform);
+      sim_run_for(r->sim, 5 * SECONDS);
+      reserve(r, 10);
+      r->relay.denied = 1u << PU_ASK_RESERVATION; /* until it has run out */
+      sim_run_for(r->sim, 60 * SECONDS);
+      r->relay.denied = 0;
+      reserve(r, 10);
+      sim_run_for(r->sim, 10 * SECONDS);
+      SIM_CHECK(l.deeds > 0, "event %d, deed %d: not told", (int)types[i], (int)d);
+      e->on_event = sim_host_event;
+      e->event_data = &r->home;
+      reserve(r, 10);
+      RUN_UNTIL(r, 90 * SECONDS, announces(r));
+      assert_true(info_of(&r->home).active);
+      pu_engine_unreserve(e, &r->relay.id);
+      sim_run_for(r->sim, 200 * SECONDS);
+      assert_int_equal(e->conn_count, 0); /* nothing protects it any more */
+      rig_end(r);
+    }
+  }
+}
+
 /* ---- what relays bring ---- */
 
 static void open_stop(relay_peer *p, sim_host *from, const sim_host *to, const void *bytes,
@@ -570,6 +642,7 @@ int main(void) {
       cmocka_unit_test(test_unreserve),
       cmocka_unit_test(test_addresses),
       cmocka_unit_test(test_lies),
+      cmocka_unit_test(test_acting_in_events),
       cmocka_unit_test(test_strangers_bring_nothing),
       cmocka_unit_test(test_stop_messages),
       cmocka_unit_test(test_flood_of_circuits),

@@ -620,6 +620,150 @@ static void test_stopping(void **state) {
   rig_end(r); /* closes with a circuit and a reservation */
 }
 
+/* Of two connections of one peer the one that reserved last is used, and when it ends the other. */
+static void test_newest_connection(void **state) {
+  (void)state;
+  rig *r = rig_new(NULL);
+  const pu_relay_message m = connect_to(&r->home);
+  relay_peer source;
+  sim_answer answer;
+  pu_conn *conns[2];
+  assert_int_equal(sim_connect(&r->home, &r->relay, 0, &answer), 0);
+  conns[0] = answer.conn;
+  assert_int_equal(sim_connect(&r->home, &r->relay, PU_CONNECT_NEW, &answer), 0);
+  conns[1] = answer.conn;
+  assert_ptr_not_equal(conns[0], conns[1]);
+  for (size_t i = 0; i < 5; i++) { /* first, second, first, and again when nothing is asked anew */
+    relay_peer p = {0};
+    const size_t which = i < 3 ? i % 2 : 4 - i;
+    if (i < 3) {
+      static const char *const protocols[] = {PU_RELAY_HOP_ID};
+      p.send_len = (size_t)pu_relay_encode(&RESERVE, p.send, sizeof(p.send));
+      assert_int_equal(
+          pu_conn_open_stream(conns[which], protocols, 1, 0, 0, relay_peer_on_open, &p, NULL), 0);
+      RUN_UNTIL(r, ANSWER_US, p.done);
+      assert_int_equal(p.m.status, PU_RELAY_OK);
+      relay_peer_close(&p);
+      assert_int_equal(stats_of(r).reservations, 1);
+    } else if (i == 3) {
+      pu_conn_close(conns[0]); /* the newest: the other is still good */
+      sim_run_for(r->sim, SIM_SECOND);
+      assert_int_equal(stats_of(r).reservations, 1);
+    } else {
+      pu_conn_close(conns[1]); /* the last one */
+      sim_run_for(r->sim, SIM_SECOND);
+      assert_int_equal(stats_of(r).reservations, 0);
+      check_refused(r, &r->away, &m, PU_RELAY_NO_RESERVATION);
+      break;
+    }
+    relay_peer_open(&source, &r->away, &r->relay, &m);
+    RUN_UNTIL(r, ANSWER_US, r->stops.count == i + 1 && r->stops.peers[i].done);
+    assert_ptr_equal(pu_stream_conn(r->stops.peers[i].stream), conns[which]);
+    relay_peer_reset(&r->stops.peers[i]);
+    RUN_UNTIL(r, ANSWER_US, source.done);
+    relay_peer_close(&source);
+  }
+  rig_end(r);
+}
+
+/* ---- a program that acts inside the event that tells it something ---- */
+
+typedef enum deed { DISCONNECT_HOME, DISCONNECT_AWAY, STOP, RESTART, RECHECK, DEEDS } deed;
+
+typedef struct listener {
+  sim_host *host, *home, *away;
+  deed deed;
+  unsigned deeds;
+} listener;
+
+static void on_event_act(void *data, const pu_event *event) {
+  listener *l = data;
+  pu_engine *e = l->host->engine;
+  if (e == NULL || (event->type != PU_EVENT_DENIED && event->type != PU_EVENT_RELAY_CIRCUIT))
+    return;
+  if (l->deeds++ < 20) {
+    if (l->deed <= DISCONNECT_AWAY) {
+      const sim_host *h = l->deed == DISCONNECT_HOME ? l->home : l->away;
+      (void)pu_engine_disconnect(e, &h->id);
+    } else if (l->deed == RECHECK) {
+      (void)pu_engine_recheck(e);
+    } else {
+      pu_engine_relay_stop(e);
+      if (l->deed == RESTART) {
+        const int rc = pu_engine_relay_start(e, NULL);
+        /* Stopping told of an end, in which it was started again. */
+        SIM_CHECK(rc == 0 || rc == PU_E_EXISTS, "restart: %s", pu_error_sentence(rc));
+      }
+    }
+  }
+  sim_host_event(l->host, event); /* what the event says is still there */
+  SIM_CHECK(event->peer != NULL && event->peer->len > 0, "no peer");
+}
+
+/* A refused reservation, a refused circuit, rules that change while a circuit is being made or
+ * runs, and a circuit's beginning and end: each with each deed. */
+static void test_acting_in_events(void **state) {
+  (void)state;
+  for (deed d = 0; d < DEEDS; d++) {
+    for (int when = 0; when < 6; when++) {
+      rig *r = rig_new(NULL);
+      listener l = {.host = &r->relay, .home = &r->home, .away = &r->away, .deed = d};
+      const pu_relay_message m = connect_to(&r->home);
+      relay_peer source, *target = NULL;
+      pu_engine *e = r->relay.engine;
+      const bool running = when == 4;
+      reserve(r, &r->home);
+      if (running)
+        make_circuit(r, &source, &r->away, &target);
+      e->event_data = &l;
+      e->on_event = on_event_act;
+      switch (when) {
+      case 0:
+        r->relay.denied = 1u << PU_ASK_RESERVATION;
+        relay_peer_open(&source, &r->away, &r->relay, &RESERVE);
+        break;
+      case 1:
+        r->relay.denied = 1u << PU_ASK_CIRCUIT;
+        relay_peer_open(&source, &r->away, &r->relay, &m);
+        break;
+      case 2:
+        reserve(r, &r->away);
+        source = (relay_peer){.ended = true};
+        r->relay.denied = 1u << PU_ASK_RESERVATION;
+        (void)pu_engine_recheck(e);
+        assert_int_equal(stats_of(r).reservations, 0);
+        break;
+      case 3:
+        relay_peer_open(&source, &r->away, &r->relay, &m);
+        RUN_UNTIL(r, ANSWER_US, r->stops.count == 1 && r->stops.peers[0].done);
+        r->relay.denied = 1u << PU_ASK_CIRCUIT;
+        (void)pu_engine_recheck(e);
+        break;
+      case 4:
+        r->relay.denied = 1u << PU_ASK_CIRCUIT;
+        (void)pu_engine_recheck(e);
+        assert_int_equal(stats_of(r).circuits, 0);
+        break;
+      default: /* as it begins */
+        relay_peer_open(&source, &r->away, &r->relay, &m);
+        RUN_UNTIL(r, ANSWER_US, r->stops.count == 1 && r->stops.peers[0].done);
+        relay_peer_say(&r->stops.peers[0], &STOP_OK);
+        RUN_UNTIL(r, ANSWER_US, r->relay.events[PU_EVENT_RELAY_CIRCUIT] > 0);
+        if (d == RECHECK) /* nothing was denied, and it runs; then it ends */
+          relay_peer_reset(&r->stops.peers[0]);
+      }
+      RUN_UNTIL(r, ANSWER_US, source.done || source.ended || source.eof || source.open_status != 0);
+      sim_run_for(r->sim, SIM_SECOND);
+      assert_true(l.deeds > 0);
+      assert_int_equal(stats_of(r).circuits, 0);
+      relay_peer_reset(&source);
+      e->on_event = sim_host_event;
+      e->event_data = &r->relay;
+      rig_end(r);
+    }
+  }
+}
+
 /* A peer that opens very many hop streams and says nothing is held off; others do not notice. */
 static void test_flood(void **state) {
   (void)state;
@@ -704,6 +848,8 @@ int main(void) {
       cmocka_unit_test(test_recheck),
       cmocka_unit_test(test_recheck_while_connecting),
       cmocka_unit_test(test_stopping),
+      cmocka_unit_test(test_newest_connection),
+      cmocka_unit_test(test_acting_in_events),
       cmocka_unit_test(test_flood),
       cmocka_unit_test(test_each_allocation_fails),
   };
