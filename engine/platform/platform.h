@@ -1,4 +1,4 @@
-/* The engine's only door to the outside: clocks, random numbers, timers, TCP, name look-up and
+/* The engine's only door to the outside: clocks, random numbers, timers, TCP, UDP, name look-up and
  * network interfaces. Two doors exist: libuv's (uv.c) and a simulated network in virtual time
  * (sim.c). One pu_platform belongs to one loop and one thread; nothing here may be called from
  * another thread. No callback is ever made from inside the call that asked for it.
@@ -15,6 +15,7 @@
 typedef struct pu_platform pu_platform;
 typedef struct pu_tcp pu_tcp;
 typedef struct pu_tcp_listener pu_tcp_listener;
+typedef struct pu_udp pu_udp;
 typedef struct pu_resolve pu_resolve;
 
 #define PU_NEVER UINT64_MAX
@@ -110,6 +111,46 @@ PU_MUST_CHECK int pu_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigne
 void pu_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out);
 void pu_tcp_listener_close(pu_tcp_listener *l);
 
+/* ---- UDP ---- */
+
+/* Datagrams of one sender and one receiver, back to back in memory: each of |segment| bytes, only the
+ * last may be shorter. So a kernel with segmentation offload takes and gives many in one call. */
+typedef struct pu_datagrams {
+  pu_sockaddr local, remote; /* local: port and address as the peer sees them; family 0: whatever fits */
+  uint8_t *data;
+  size_t len;     /* all together; before pu_udp_recv: the room at |data| */
+  size_t segment; /* 1 to |len| */
+  uint8_t ecn;    /* the two bits of the IP header */
+} pu_datagrams;
+
+#define PU_UDP_RECV_MAX 8          /* batches of one pu_udp_recv */
+#define PU_UDP_BATCH_BYTES 65507u  /* most bytes of one batch; a receiver gives 65536 of room for each */
+#define PU_UDP_SEGMENTS_MAX 64u    /* most datagrams of one batch that is sent */
+
+typedef struct pu_udp_events {
+  void (*on_readable)(void *data); /* repeats while PU_WANT_READ is set */
+  void (*on_writable)(void *data); /* repeats while PU_WANT_WRITE is set */
+} pu_udp_events;
+
+/* pu_udp_open binds a socket (port 0: a free one; an IPv6 one takes IPv6 only) with the don't-fragment bit
+ * set on what it sends. PU_E_IN_USE, PU_E_PERMISSION, PU_E_NO_ADDRESS, PU_E_LIMIT, PU_E_IO. */
+PU_MUST_CHECK int pu_udp_open(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events,
+                              void *data, pu_udp **out);
+/* pu_udp_want says which readiness is reported; initially none. */
+void pu_udp_want(pu_udp *u, unsigned want);
+/* pu_udp_recv fills up to |n| batches, each into its own |data| and |len|; returns how many, PU_E_AGAIN,
+ * PU_E_IO. Empty datagrams are dropped. Errors of earlier sends (a port unreachable) are not reported. */
+PU_MUST_CHECK ssize_t pu_udp_recv(pu_udp *u, pu_datagrams *batches, size_t n);
+/* pu_udp_send sends from the front of |batch| what goes now; returns the bytes taken, whole datagrams,
+ * PU_E_AGAIN (want write), PU_E_TOO_BIG (a datagram is longer than the path's interface takes),
+ * PU_E_UNREACHABLE, PU_E_PERMISSION, PU_E_IO. Where the kernel or a device knows no segmentation offload
+ * the datagrams go one by one. */
+PU_MUST_CHECK ssize_t pu_udp_send(pu_udp *u, const pu_datagrams *batch);
+/* pu_udp_local is the address as bound. */
+void pu_udp_local(const pu_udp *u, pu_sockaddr *out);
+/* pu_udp_close closes and frees. No event follows. NULL is fine. */
+void pu_udp_close(pu_udp *u);
+
 /* ---- names and interfaces ---- */
 
 #define PU_RESOLVE_MAX 16
@@ -120,6 +161,13 @@ typedef void (*pu_resolve_cb)(void *data, int status, const pu_sockaddr *addrs, 
 PU_MUST_CHECK int pu_resolve_start(pu_platform *p, const char *host, uint16_t port, int family,
                                    pu_resolve_cb cb, void *data, pu_resolve **out);
 void pu_resolve_cancel(pu_resolve *r);
+
+#define PU_RESOLVE_TEXTS_MAX 32
+/* pu_resolve_text_cb gets the strings of TXT records (each NUL-terminated, valid during the call). */
+typedef void (*pu_resolve_text_cb)(void *data, int status, const char *const *texts, size_t count);
+/* pu_resolve_text looks the TXT records of |name| up; cancelled by pu_resolve_cancel. */
+PU_MUST_CHECK int pu_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,
+                                  pu_resolve **out);
 
 #define PU_INTERFACE_ADDRS_MAX 64
 /* pu_interface_addrs lists the addresses of interfaces that are up (port 0); returns how many. */

@@ -8,11 +8,13 @@
 #include "base/mem.h"
 #include "multiaddr/multiaddr.h"
 #include "transport/raw.h"
+#include "transport/session.h"
 
-/* A raw connection and what is known of it before it is secured. */
+/* A connection and what is known of it before it is secured: exactly one of |raw| and |native|. */
 typedef struct pu_transport_conn {
-  pu_raw *raw;
-  const char *transport;   /* "tcp", "circuit" */
+  pu_raw *raw;             /* bytes, to be upgraded */
+  pu_native *native;       /* secures and multiplexes by itself */
+  const char *transport;   /* "tcp", "ws", "wss", "quic-v1", "circuit" */
   pu_multiaddr local;      /* len 0: unknown */
   pu_multiaddr remote;     /* without the peer's own /p2p */
   bool relayed;

@@ -5,7 +5,8 @@ set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libsodium-dev liblua5.4-dev
   lua-luv-dev lua-luv lua-cjson lua-yaml lua-argparse libprotobuf-c-dev protobuf-c-compiler
-  libmicrohttpd-dev libqrencode-dev libssl-dev"
+  libmicrohttpd-dev libqrencode-dev libssl-dev libgnutls28-dev libngtcp2-dev
+  libngtcp2-crypto-gnutls-dev libwslay-dev"
 demo="busybox curl ca-certificates"
 test="libcmocka-dev lua-busted lua-check lua5.4 $demo openssh-client openssh-server libhiredis-dev"
 fuzz="clang llvm libclang-rt-14-dev"

@@ -38,7 +38,8 @@
   XX(BACKOFF, -28, "backoff", "failed a moment ago, not tried again yet")                         \
   XX(KEY_MODE, -29, "key_mode", "the file can be read by others")                                 \
   XX(GONE, -30, "gone", "the connection is gone")                                                 \
-  XX(LIMITED_CONN, -31, "limited_connection", "only a relayed connection with limits exists")
+  XX(LIMITED_CONN, -31, "limited_connection", "only a relayed connection with limits exists")      \
+  XX(TOO_BIG, -32, "too_big", "too long to be sent in one piece")
 
 typedef enum pu_error_code {
   PU_OK = 0,
