@@ -267,15 +267,25 @@ int pu_multiaddr_append_circuit(pu_multiaddr *a) {
   return append_component(a, PU_MA_P2P_CIRCUIT, NULL, 0);
 }
 
-void pu_multiaddr_from_sockaddr(const pu_sockaddr *sa, pu_multiaddr *out) {
+static void put_address(const pu_sockaddr *sa, uint32_t transport, pu_multiaddr *out) {
   memset(out, 0, sizeof(*out));
   if (sa->family != 4 && sa->family != 6)
     return;
   const uint8_t port[2] = {(uint8_t)(sa->port >> 8), (uint8_t)sa->port};
   uint32_t code = sa->family == 4 ? PU_MA_IP4 : PU_MA_IP6;
-  /* 22 bytes at most: both fit. */
+  /* 23 bytes at most: all fit. */
   if (put_component(out, pu_ma_protocol_by_code(code), sa->ip, sa->family == 4 ? 4 : 16) != 0 ||
-      put_component(out, pu_ma_protocol_by_code(PU_MA_TCP), port, sizeof(port)) != 0)
+      put_component(out, pu_ma_protocol_by_code(transport), port, sizeof(port)) != 0)
+    out->len = 0;
+}
+
+void pu_multiaddr_from_sockaddr(const pu_sockaddr *sa, pu_multiaddr *out) {
+  put_address(sa, PU_MA_TCP, out);
+}
+
+void pu_multiaddr_from_udp(const pu_sockaddr *sa, pu_multiaddr *out) {
+  put_address(sa, PU_MA_UDP, out);
+  if (out->len != 0 && put_component(out, pu_ma_protocol_by_code(PU_MA_QUIC_V1), NULL, 0) != 0)
     out->len = 0;
 }
 

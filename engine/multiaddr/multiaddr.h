@@ -55,6 +55,8 @@ PU_MUST_CHECK int pu_multiaddr_append_p2p(pu_multiaddr *a, const pu_peer_id *id)
 PU_MUST_CHECK int pu_multiaddr_append_circuit(pu_multiaddr *a);
 /* pu_multiaddr_from_sockaddr gives /ip4|ip6/A/tcp/P. */
 void pu_multiaddr_from_sockaddr(const pu_sockaddr *sa, pu_multiaddr *out);
+/* pu_multiaddr_from_udp gives /ip4|ip6/A/udp/P/quic-v1. */
+void pu_multiaddr_from_udp(const pu_sockaddr *sa, pu_multiaddr *out);
 
 /* Reading the shapes that are used (wire 3, "Forms used"). */
 typedef enum pu_ma_kind {

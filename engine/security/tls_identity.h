@@ -5,12 +5,15 @@
 #define PU_SECURITY_TLS_IDENTITY_H
 
 #include "identity/key.h"
+#include "peerup/error.h"
 
 typedef struct pu_tls_identity pu_tls_identity;
 struct gnutls_session_int;
 
-/* pu_tls_identity_new prepares one; nothing costly happens before its first use. |key| outlives it. */
-PU_MUST_CHECK int pu_tls_identity_new(pu_mem *mem, const pu_key *key, pu_tls_identity **out);
+/* pu_tls_identity_new prepares one; nothing costly happens before its first use. |key| outlives it. The
+ * certificate is valid from an hour before |now_unix_s| for a hundred years. */
+PU_MUST_CHECK int pu_tls_identity_new(pu_mem *mem, const pu_key *key, uint64_t now_unix_s,
+                                      pu_tls_identity **out);
 void pu_tls_identity_free(pu_tls_identity *t);
 
 /* pu_tls_identity_certificate returns our certificate in DER (made now if need be): 0, PU_E_CRYPTO,

@@ -1,0 +1,414 @@
+/* The libp2p certificate (wire 7): made once, lazily, and checked by hand, since GnuTLS checks nothing about
+ * trust when no authority is configured, and not even a certificate's own signature. */
+#include "security/tls_identity.h"
+#include "platform/assert.h"
+#include <gnutls/abstract.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <string.h>
+#include <time.h>
+
+#define EXTENSION_OID "1.3.6.1.4.1.53594.1.1"
+#define SIGNATURE_PREFIX "libp2p-tls-handshake:"
+#define CERTIFICATE_MAX 8192u /* of a peer: an RSA key of 8192 bits twice fits */
+#define SPKI_MAX 2048u
+#define TOLERANCE_S 86400u    /* small machines boot without a clock */
+#define RSA_MIN_BITS 2048u
+#define RSA_MAX_BITS 8192u
+#define SECONDS_PER_YEAR 31557600
+
+/* AES-128-GCM first: the machine's own instructions do it, and GnuTLS's ChaCha20 is slow. */
+#define CIPHERS                                                                                    \
+  "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"        \
+  "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"
+
+struct pu_tls_identity {
+  const pu_key *key;
+  uint64_t made_unix_s;
+  gnutls_certificate_credentials_t credentials; /* NULL: nothing was needed yet */
+  gnutls_priority_t tcp, quic;
+  gnutls_datum_t der;
+};
+
+/* ---- DER, as much as is needed: lengths of up to three bytes ---- */
+
+typedef struct der {
+  const uint8_t *data;
+  size_t len;
+} der;
+
+/* take reads one element of |tag| from the front of |in|: its content, and in |whole| all of it. */
+static bool take(der *in, uint8_t tag, der *content, der *whole) {
+  size_t head = 2, len;
+  if (in->len < 2 || in->data[0] != tag)
+    return false;
+  len = in->data[1];
+  if (len >= 0x80) {
+    const size_t bytes = len & 0x7f;
+    if (bytes == 0 || bytes > 3 || in->len < 2 + bytes)
+      return false;
+    len = 0;
+    for (size_t i = 0; i < bytes; i++)
+      len = len << 8 | in->data[2 + i];
+    head += bytes;
+  }
+  if (len > in->len - head)
+    return false;
+  *content = (der){in->data + head, len};
+  if (whole != NULL)
+    *whole = (der){in->data, head + len};
+  in->data += head + len;
+  in->len -= head + len;
+  return true;
+}
+
+static size_t put_head(uint8_t *out, uint8_t tag, size_t len) {
+  out[0] = tag;
+  if (len < 0x80) {
+    out[1] = (uint8_t)len;
+    return 2;
+  }
+  PU_ASSERT(len < 0x10000);
+  if (len < 0x100) {
+    out[1] = 0x81;
+    out[2] = (uint8_t)len;
+    return 3;
+  }
+  out[1] = 0x82;
+  out[2] = (uint8_t)(len >> 8);
+  out[3] = (uint8_t)len;
+  return 4;
+}
+
+/* ---- our certificate ---- */
+
+/* signed_key writes the extension: SEQUENCE { OCTET STRING key, OCTET STRING signature }. */
+static size_t signed_key(const pu_key *key, const uint8_t *spki, size_t spki_len, uint8_t *out) {
+  const pu_public_key *public = pu_key_public(key);
+  uint8_t message[sizeof SIGNATURE_PREFIX - 1 + SPKI_MAX], signature[64];
+  uint8_t body[2 * 4 + PU_KEY_MAX_PROTOBUF + sizeof signature];
+  memcpy(message, SIGNATURE_PREFIX, sizeof SIGNATURE_PREFIX - 1);
+  memcpy(message + sizeof SIGNATURE_PREFIX - 1, spki, spki_len);
+  pu_key_sign(key, message, sizeof SIGNATURE_PREFIX - 1 + spki_len, signature);
+  size_t len = put_head(body, 0x04, public->len);
+  memcpy(body + len, public->protobuf, public->len);
+  len += public->len;
+  len += put_head(body + len, 0x04, sizeof signature);
+  memcpy(body + len, signature, sizeof signature);
+  len += sizeof signature;
+  const size_t head = put_head(out, 0x30, len);
+  memcpy(out + head, body, len);
+  return head + len;
+}
+
+static int fill_certificate(const pu_tls_identity *t, gnutls_x509_crt_t crt,
+                            gnutls_x509_privkey_t key, gnutls_pubkey_t public,
+                            gnutls_privkey_t abstract) {
+  uint8_t extension[16 + PU_KEY_MAX_PROTOBUF + 64 + 16], serial[16];
+  gnutls_datum_t spki = {NULL, 0};
+  const time_t from = (time_t)t->made_unix_s - 3600;
+  int status = PU_E_CRYPTO;
+  if (gnutls_privkey_import_x509(abstract, key, 0) != 0 ||
+      gnutls_pubkey_import_privkey(public, abstract, 0, 0) != 0 ||
+      gnutls_pubkey_export2(public, GNUTLS_X509_FMT_DER, &spki) != 0 || spki.size > SPKI_MAX)
+    goto out;
+  const size_t extension_len = signed_key(t->key, spki.data, spki.size, extension);
+  if (gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial) != 0)
+    goto out;
+  serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x01); /* positive, no leading zero */
+  if (gnutls_x509_crt_set_version(crt, 3) != 0 ||
+      gnutls_x509_crt_set_serial(crt, serial, sizeof serial) != 0 ||
+      gnutls_x509_crt_set_activation_time(crt, from > 0 ? from : 0) != 0 ||
+      gnutls_x509_crt_set_expiration_time(crt, from + (time_t)100 * SECONDS_PER_YEAR) != 0 ||
+      gnutls_x509_crt_set_key(crt, key) != 0 ||
+      gnutls_x509_crt_set_extension_by_oid(crt, EXTENSION_OID, extension, extension_len, 0) != 0 ||
+      gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0) != 0)
+    goto out;
+  status = 0;
+out:
+  gnutls_free(spki.data);
+  return status;
+}
+
+static int make_certificate(pu_tls_identity *t) {
+  gnutls_x509_privkey_t key = NULL;
+  gnutls_x509_crt_t crt = NULL;
+  gnutls_pubkey_t public = NULL;
+  gnutls_privkey_t abstract = NULL;
+  gnutls_certificate_credentials_t credentials = NULL;
+  const unsigned bits = GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1);
+  int status = PU_E_NOMEM;
+  if (gnutls_x509_privkey_init(&key) != 0 || gnutls_x509_crt_init(&crt) != 0 ||
+      gnutls_pubkey_init(&public) != 0 || gnutls_privkey_init(&abstract) != 0 ||
+      gnutls_certificate_allocate_credentials(&credentials) != 0)
+    goto out;
+  status = PU_E_CRYPTO;
+  if (gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, bits, 0) != 0)
+    goto out;
+  status = fill_certificate(t, crt, key, public, abstract);
+  if (status != 0)
+    goto out;
+  status = PU_E_CRYPTO;
+  if (gnutls_certificate_set_x509_key(credentials, &crt, 1, key) < 0 ||
+      gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_DER, &t->der) != 0)
+    goto out;
+  t->credentials = credentials;
+  credentials = NULL;
+  status = 0;
+out:
+  if (credentials != NULL)
+    gnutls_certificate_free_credentials(credentials);
+  if (abstract != NULL)
+    gnutls_privkey_deinit(abstract);
+  if (public != NULL)
+    gnutls_pubkey_deinit(public);
+  if (crt != NULL)
+    gnutls_x509_crt_deinit(crt);
+  if (key != NULL)
+    gnutls_x509_privkey_deinit(key);
+  return status;
+}
+
+/* ready makes what is made once. */
+static int ready(pu_tls_identity *t) {
+  if (t->credentials != NULL)
+    return 0;
+  if (t->tcp == NULL && gnutls_priority_init(&t->tcp, CIPHERS, NULL) != 0) {
+    t->tcp = NULL;
+    return PU_E_CRYPTO;
+  }
+  if (t->quic == NULL &&
+      gnutls_priority_init(&t->quic, "%DISABLE_TLS13_COMPAT_MODE:" CIPHERS, NULL) != 0) {
+    t->quic = NULL;
+    return PU_E_CRYPTO;
+  }
+  return make_certificate(t);
+}
+
+int pu_tls_identity_new(pu_mem *mem, const pu_key *key, uint64_t now_unix_s,
+                        pu_tls_identity **out) {
+  pu_tls_identity *t = pu_zalloc(mem, sizeof *t);
+  if (t == NULL)
+    return PU_E_NOMEM;
+  t->key = key;
+  t->made_unix_s = now_unix_s;
+  *out = t;
+  return 0;
+}
+
+void pu_tls_identity_free(pu_tls_identity *t) {
+  if (t == NULL)
+    return;
+  if (t->credentials != NULL)
+    gnutls_certificate_free_credentials(t->credentials);
+  if (t->tcp != NULL)
+    gnutls_priority_deinit(t->tcp);
+  if (t->quic != NULL)
+    gnutls_priority_deinit(t->quic);
+  gnutls_free(t->der.data);
+  pu_free(t);
+}
+
+int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **out, size_t *len) {
+  const int status = ready(t);
+  if (status == 0) {
+    *out = t->der.data;
+    *len = t->der.size;
+  }
+  return status;
+}
+
+int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool initiator, bool quic,
+                   const char *const *alpn, size_t alpn_count) {
+  gnutls_datum_t names[8];
+  const int status = ready(t);
+  if (status != 0)
+    return status;
+  if (alpn_count > PU_COUNT(names))
+    return PU_E_INVAL;
+  for (size_t i = 0; i < alpn_count; i++)
+    names[i] = (gnutls_datum_t){(unsigned char *)(uintptr_t)alpn[i], (unsigned)strlen(alpn[i])};
+  if (gnutls_priority_set(session, quic ? t->quic : t->tcp) != 0 ||
+      gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, t->credentials) != 0 ||
+      gnutls_alpn_set_protocols(session, names, (unsigned)alpn_count, GNUTLS_ALPN_MANDATORY) != 0)
+    return PU_E_CRYPTO;
+  if (!initiator) {
+    gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
+    gnutls_certificate_send_x509_rdn_sequence(session, 1); /* none */
+  }
+  return 0;
+}
+
+/* ---- a peer's certificate ---- */
+
+/* check_self_signature verifies the certificate's signature with its own key: GnuTLS holds a certificate
+ * that is its own trust anchor for good without looking. */
+static bool check_self_signature(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const der *tbs) {
+  uint8_t bytes[RSA_MAX_BITS / 8 + 64];
+  size_t len = sizeof bytes;
+  const int algorithm = gnutls_x509_crt_get_signature_algorithm(crt);
+  if (algorithm < 0 || gnutls_x509_crt_get_signature(crt, (char *)bytes, &len) != 0)
+    return false;
+  const gnutls_datum_t data = {(unsigned char *)(uintptr_t)tbs->data, (unsigned)tbs->len};
+  const gnutls_datum_t signature = {bytes, (unsigned)len};
+  return gnutls_pubkey_verify_data2(public, (gnutls_sign_algorithm_t)algorithm, 0, &data,
+                                    &signature) >= 0;
+}
+
+/* find_spki returns the key's bytes as they stand in the certificate. */
+static bool find_spki(const der *tbs_content, der *spki) {
+  der at = *tbs_content, skipped;
+  (void)take(&at, 0xa0, &skipped, NULL);                    /* version */
+  return take(&at, 0x02, &skipped, NULL) &&                 /* serial */
+         take(&at, 0x30, &skipped, NULL) &&                 /* algorithm */
+         take(&at, 0x30, &skipped, NULL) &&                 /* issuer */
+         take(&at, 0x30, &skipped, NULL) &&                 /* validity */
+         take(&at, 0x30, &skipped, NULL) &&                 /* subject */
+         take(&at, 0x30, &skipped, spki);
+}
+
+static bool has_unknown_critical(gnutls_x509_crt_t crt) {
+  static const char *const known[] = {EXTENSION_OID, GNUTLS_X509EXT_OID_KEY_USAGE,
+                                      GNUTLS_X509EXT_OID_EXTENDED_KEY_USAGE,
+                                      GNUTLS_X509EXT_OID_BASIC_CONSTRAINTS,
+                                      GNUTLS_X509EXT_OID_SAN};
+  for (unsigned i = 0;; i++) {
+    char oid[128];
+    size_t len = sizeof oid;
+    unsigned critical = 0;
+    bool found = false;
+    const int status = gnutls_x509_crt_get_extension_info(crt, i, oid, &len, &critical);
+    if (status == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+      return false;
+    if (status != 0)
+      return true;
+    for (size_t k = 0; k < PU_COUNT(known); k++)
+      found = found || strcmp(oid, known[k]) == 0;
+    if (critical != 0 && !found)
+      return true;
+  }
+}
+
+/* may_serve says whether the extended key usage, if there is one, allows what go asks for. */
+static bool may_serve(gnutls_x509_crt_t crt) {
+  for (unsigned i = 0;; i++) {
+    char oid[128];
+    size_t len = sizeof oid;
+    unsigned critical;
+    const int status = gnutls_x509_crt_get_key_purpose_oid(crt, i, oid, &len, &critical);
+    if (status == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+      return i == 0;
+    if (status != 0)
+      return false;
+    if (strcmp(oid, GNUTLS_KP_TLS_WWW_SERVER) == 0 || strcmp(oid, GNUTLS_KP_ANY) == 0)
+      return true;
+  }
+}
+
+static bool dates_fit(gnutls_x509_crt_t crt, uint64_t now_s) {
+  const time_t from = gnutls_x509_crt_get_activation_time(crt);
+  const time_t to = gnutls_x509_crt_get_expiration_time(crt);
+  if (now_s == 0)
+    return true;
+  return from != (time_t)-1 && to != (time_t)-1 &&
+         (from < 0 || (uint64_t)from <= now_s + TOLERANCE_S) && to >= 0 &&
+         now_s <= (uint64_t)to + TOLERANCE_S;
+}
+
+/* check_signed_key reads the extension and verifies the identity's signature over the key. */
+static int check_signed_key(gnutls_x509_crt_t crt, const der *spki, pu_public_key *key,
+                            const char **why) {
+  uint8_t message[sizeof SIGNATURE_PREFIX - 1 + SPKI_MAX];
+  gnutls_datum_t extension = {NULL, 0};
+  unsigned critical;
+  der body, public, signature;
+  int status = PU_E_PROTOCOL;
+  *why = "the peer's certificate has no libp2p extension";
+  if (gnutls_x509_crt_get_extension_by_oid2(crt, EXTENSION_OID, 0, &extension, &critical) != 0)
+    return status;
+  *why = "the libp2p extension of the peer's certificate is malformed";
+  der in = {extension.data, extension.size};
+  if (spki->len > SPKI_MAX || !take(&in, 0x30, &body, NULL) || !take(&body, 0x04, &public, NULL) ||
+      !take(&body, 0x04, &signature, NULL) || body.len != 0 || signature.len > PU_KEY_MAX_SIGNATURE ||
+      pu_public_key_parse(public.data, public.len, key) != 0)
+    goto out;
+  memcpy(message, SIGNATURE_PREFIX, sizeof SIGNATURE_PREFIX - 1);
+  memcpy(message + sizeof SIGNATURE_PREFIX - 1, spki->data, spki->len);
+  status = pu_public_key_verify(key, message, sizeof SIGNATURE_PREFIX - 1 + spki->len,
+                                signature.data, signature.len);
+  *why = "the identity key did not sign the peer's certificate";
+out:
+  gnutls_free(extension.data);
+  return status;
+}
+
+static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *bytes, size_t len,
+                 uint64_t now_s, pu_public_key *key, const char **why) {
+  der in = {bytes, len}, certificate, content, tbs, spki;
+  unsigned bits = 0;
+  *why = "the peer's certificate is malformed";
+  const gnutls_datum_t datum = {(unsigned char *)(uintptr_t)bytes, (unsigned)len};
+  if (gnutls_x509_crt_import(crt, &datum, GNUTLS_X509_FMT_DER) != 0 ||
+      !take(&in, 0x30, &certificate, NULL) || in.len != 0 ||
+      !take(&certificate, 0x30, &content, &tbs) || !find_spki(&content, &spki) ||
+      gnutls_pubkey_import_x509(public, crt, 0) != 0)
+    return PU_E_PROTOCOL;
+  if (gnutls_pubkey_get_pk_algorithm(public, &bits) == GNUTLS_PK_RSA &&
+      (bits < RSA_MIN_BITS || bits > RSA_MAX_BITS)) {
+    *why = "the RSA key of the peer's certificate is too short or too long";
+    return PU_E_CRYPTO;
+  }
+  *why = "the peer's certificate has expired or is not valid yet: check the clocks";
+  if (!dates_fit(crt, now_s))
+    return PU_E_CRYPTO;
+  *why = "the peer's certificate has an unknown critical extension or a wrong key usage";
+  if (has_unknown_critical(crt) || !may_serve(crt))
+    return PU_E_CRYPTO;
+  *why = "the peer's certificate is not signed by its own key";
+  if (!check_self_signature(crt, public, &tbs))
+    return PU_E_CRYPTO;
+  return check_signed_key(crt, &spki, key, why);
+}
+
+int pu_tls_check_certificate(const uint8_t *bytes, size_t len, uint64_t now_s,
+                             const pu_peer_id *expected, pu_public_key *key, pu_peer_id *peer,
+                             const char **why) {
+  const char *ignored;
+  gnutls_x509_crt_t crt = NULL;
+  gnutls_pubkey_t public = NULL;
+  int status = PU_E_NOMEM;
+  if (why == NULL)
+    why = &ignored;
+  *why = "out of memory";
+  if (len > CERTIFICATE_MAX) {
+    *why = "the peer's certificate is too long";
+    return PU_E_PROTOCOL;
+  }
+  if (gnutls_x509_crt_init(&crt) == 0 && gnutls_pubkey_init(&public) == 0)
+    status = check(crt, public, bytes, len, now_s, key, why);
+  if (public != NULL)
+    gnutls_pubkey_deinit(public);
+  if (crt != NULL)
+    gnutls_x509_crt_deinit(crt);
+  if (status != 0)
+    return status;
+  pu_public_key_peer_id(key, peer);
+  *why = "another peer answered";
+  if (expected != NULL && expected->len != 0 && !pu_peer_id_equal(peer, expected))
+    return PU_E_PEER_MISMATCH;
+  *why = "";
+  return 0;
+}
+
+int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_s, const pu_peer_id *expected,
+                      pu_public_key *key, pu_peer_id *peer, const char **why) {
+  unsigned count = 0;
+  const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &count);
+  if (list == NULL || count != 1) {
+    if (why != NULL)
+      *why = "the peer did not show exactly one certificate";
+    return PU_E_PROTOCOL;
+  }
+  return pu_tls_check_certificate(list[0].data, list[0].size, now_s, expected, key, peer, why);
+}
