@@ -53,6 +53,27 @@ void pu_tcp_listener_close(pu_tcp_listener *l) {
     l->platform->ops->tcp_listener_close(l);
 }
 
+int pu_udp_open(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events, void *data,
+                pu_udp **out) {
+  return p->ops->udp_open(p, addr, events, data, out);
+}
+void pu_udp_want(pu_udp *u, unsigned want) {
+  u->platform->ops->udp_want(u, want);
+}
+ssize_t pu_udp_recv(pu_udp *u, pu_datagrams *batches, size_t n) {
+  return u->platform->ops->udp_recv(u, batches, n);
+}
+ssize_t pu_udp_send(pu_udp *u, const pu_datagrams *batch) {
+  return u->platform->ops->udp_send(u, batch);
+}
+void pu_udp_local(const pu_udp *u, pu_sockaddr *out) {
+  u->platform->ops->udp_local(u, out);
+}
+void pu_udp_close(pu_udp *u) {
+  if (u != NULL)
+    u->platform->ops->udp_close(u);
+}
+
 int pu_resolve_start(pu_platform *p, const char *host, uint16_t port, int family,
                      pu_resolve_cb cb, void *data, pu_resolve **out) {
   return p->ops->resolve_start(p, host, port, family, cb, data, out);

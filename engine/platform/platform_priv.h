@@ -24,6 +24,13 @@ typedef struct pu_platform_ops {
                     void *data, pu_tcp_listener **out);
   void (*tcp_listener_address)(const pu_tcp_listener *l, pu_sockaddr *out);
   void (*tcp_listener_close)(pu_tcp_listener *l);
+  int (*udp_open)(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events, void *data,
+                  pu_udp **out);
+  void (*udp_want)(pu_udp *u, unsigned want);
+  ssize_t (*udp_recv)(pu_udp *u, pu_datagrams *batches, size_t n);
+  ssize_t (*udp_send)(pu_udp *u, const pu_datagrams *batch);
+  void (*udp_local)(const pu_udp *u, pu_sockaddr *out);
+  void (*udp_close)(pu_udp *u);
   int (*resolve_start)(pu_platform *p, const char *host, uint16_t port, int family,
                        pu_resolve_cb cb, void *data, pu_resolve **out);
   void (*resolve_cancel)(pu_resolve *r);
@@ -44,6 +51,9 @@ struct pu_tcp {
   pu_platform *platform;
 };
 struct pu_tcp_listener {
+  pu_platform *platform;
+};
+struct pu_udp {
   pu_platform *platform;
 };
 struct pu_resolve {

@@ -180,6 +180,7 @@ void pu_sim_free(pu_sim *sim) {
   for (size_t i = 1; i <= sim->heap_len; i++)
     free_event(sim->heap[i]);
   sim_free_socks(sim);
+  sim_free_udps(sim);
   for (sim_host *h; (h = sim->hosts) != NULL;) {
     sim->hosts = h->next;
     pu_platform_deinit(&h->base);
@@ -371,6 +372,12 @@ static const pu_platform_ops sim_ops = {
     .tcp_listen = sim_tcp_listen,
     .tcp_listener_address = sim_tcp_listener_address,
     .tcp_listener_close = sim_tcp_listener_close,
+    .udp_open = sim_udp_open,
+    .udp_want = sim_udp_want,
+    .udp_recv = sim_udp_recv,
+    .udp_send = sim_udp_send,
+    .udp_local = sim_udp_local,
+    .udp_close = sim_udp_close,
     .resolve_start = resolve_start,
     .resolve_cancel = resolve_cancel,
     .interface_addrs = interface_addrs,

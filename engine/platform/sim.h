@@ -14,7 +14,12 @@ typedef struct pu_sim_link {
   uint32_t loss_ppm;      /* lost segments per million; TCP repeats them after a timeout */
   uint64_t rate_bytes_s;  /* 0: unlimited */
   uint32_t cut_ppm;       /* chance per million segments that the connection is cut by RST */
-  bool down;              /* nothing passes: connects time out, data waits */
+  bool down;              /* nothing passes: connects time out, data waits, datagrams are lost */
+  /* of datagrams only, which come late, twice, damaged, in another order or not at all: */
+  uint64_t queue_bytes;   /* what waits for |rate_bytes_s| at most, the rest is lost; 0: 1 MiB */
+  uint32_t mtu_bytes;     /* longer ones (IP header included) are lost; 0: 1500 */
+  uint32_t duplicate_ppm, corrupt_ppm;
+  bool no_udp;            /* datagrams are lost, TCP passes */
 } pu_sim_link;
 
 /* pu_sim_new makes an empty network. */
@@ -29,6 +34,9 @@ PU_MUST_CHECK int pu_sim_set_link(pu_sim *sim, pu_platform *a, pu_platform *b,
                                   const pu_sim_link *link);
 /* pu_sim_cut resets every connection between two hosts (either NULL: any). */
 void pu_sim_cut(pu_sim *sim, pu_platform *a, pu_platform *b);
+/* pu_sim_udp_rebind gives every UDP socket of |host| a new address and port as seen by others, as a NAT
+ * does that has forgotten it: |ip| of the same family. What is sent to the old one is lost. */
+void pu_sim_udp_rebind(pu_sim *sim, pu_platform *host, const pu_sockaddr *ip);
 /* pu_sim_name makes |name| resolve to |addr|. */
 PU_MUST_CHECK int pu_sim_name(pu_sim *sim, const char *name, const pu_sockaddr *addr);
 uint64_t pu_sim_now_us(const pu_sim *sim);

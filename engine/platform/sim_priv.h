@@ -12,6 +12,7 @@
 typedef struct sim_host sim_host;
 typedef struct sim_sock sim_sock;
 typedef struct sim_listener sim_listener;
+typedef struct sim_udp sim_udp;
 typedef struct sim_event sim_event;
 typedef struct sim_rule sim_rule;
 typedef struct sim_line sim_line;
@@ -48,7 +49,9 @@ struct sim_rule {
 /* One direction between two hosts, which all their connections share. */
 struct sim_line {
   const sim_host *from, *to;
-  uint64_t free_us; /* when all that was sent has left */
+  uint64_t free_us;     /* when all segments that were sent have left */
+  uint64_t udp_free_us; /* and all datagrams */
+  uint64_t udp_rest;    /* of a microsecond, in bytes times a million */
   sim_line *next;
 };
 
@@ -67,6 +70,7 @@ struct pu_sim {
   sim_name *names;
   sim_listener *listeners;
   sim_sock *socks;
+  sim_udp *udps;
   size_t open_sockets;
   sim_event **heap; /* 1-based */
   size_t heap_len, heap_cap;
@@ -101,5 +105,16 @@ int sim_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu_t
                    void *data, pu_tcp_listener **out);
 void sim_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out);
 void sim_tcp_listener_close(pu_tcp_listener *l);
+
+/* sim_udp.c */
+int sim_udp_open(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events, void *data,
+                 pu_udp **out);
+void sim_udp_want(pu_udp *u, unsigned want);
+ssize_t sim_udp_recv(pu_udp *u, pu_datagrams *batches, size_t n);
+ssize_t sim_udp_send(pu_udp *u, const pu_datagrams *batch);
+void sim_udp_local(const pu_udp *u, pu_sockaddr *out);
+void sim_udp_close(pu_udp *u);
+/* sim_free_udps frees what closed sockets left behind. */
+void sim_free_udps(pu_sim *sim);
 
 #endif

@@ -75,4 +75,13 @@ int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu
 void pu_uv_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out);
 void pu_uv_tcp_listener_close(pu_tcp_listener *l);
 
+/* uv_udp.c */
+int pu_uv_udp_open(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events, void *data,
+                   pu_udp **out);
+void pu_uv_udp_want(pu_udp *u, unsigned want);
+ssize_t pu_uv_udp_recv(pu_udp *u, pu_datagrams *batches, size_t n);
+ssize_t pu_uv_udp_send(pu_udp *u, const pu_datagrams *batch);
+void pu_uv_udp_local(const pu_udp *u, pu_sockaddr *out);
+void pu_uv_udp_close(pu_udp *u);
+
 #endif
