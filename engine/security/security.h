@@ -17,6 +17,7 @@ typedef struct pu_security_config {
   pu_mem *mem;
   bool initiator;
   const pu_key *key;            /* ours; outlives the handshake */
+  struct pu_tls_identity *tls;  /* our certificate, for TLS; NULL: none */
   const pu_peer_id *expected;   /* NULL or len 0: any peer */
   const char *const *muxers;    /* ours, best first; outlive the handshake */
   size_t muxer_count;

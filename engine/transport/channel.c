@@ -355,6 +355,7 @@ static int start_security(pu_channel *c, const char *name) {
   const pu_security_config config = {.mem = c->config.mem,
                                      .initiator = c->config.initiator,
                                      .key = c->config.key,
+                                     .tls = c->config.tls,
                                      .expected = c->config.expected,
                                      .muxers = muxer_names,
                                      .muxer_count = PU_COUNT(muxer_names),

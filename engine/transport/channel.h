@@ -36,6 +36,7 @@ typedef struct pu_channel_config {
   pu_mem *mem;
   bool initiator;
   const pu_key *key;
+  struct pu_tls_identity *tls; /* our certificate; NULL: no TLS */
   const pu_peer_id *expected; /* borrowed during the handshake; NULL or len 0: any */
   void (*random)(void *data, void *out, size_t len);
   void *random_data;
