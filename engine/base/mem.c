@@ -43,6 +43,19 @@ void pu_mem_deinit(pu_mem *m) {
   m->parent = NULL;
 }
 
+int pu_mem_move(pu_mem *m, pu_mem *parent) {
+  PU_ASSERT(parent->parent == m->parent);
+  if (m->used > SIZE_MAX - parent->used || parent->used + m->used > parent->limit) {
+    parent->refused++;
+    return PU_E_LIMIT;
+  }
+  parent->used += m->used; /* those above count it already */
+  if (parent->used > parent->peak)
+    parent->peak = parent->used;
+  m->parent = parent;
+  return 0;
+}
+
 void pu_mem_fail_at(pu_mem *m, uint64_t n) {
   pu_mem *root = root_of(m);
   root->fail_at = n == 0 ? 0 : root->count + n;

@@ -26,6 +26,9 @@ typedef struct pu_mem {
 void pu_mem_init(pu_mem *m, pu_mem *parent, size_t limit);
 /* pu_mem_deinit checks (PU_ASSERT) that nothing of |m| is still held. */
 void pu_mem_deinit(pu_mem *m);
+/* pu_mem_move puts |m|, with all that is taken from it, below |parent|, a new account between |m| and its
+ * parent of now. PU_E_LIMIT when |parent|'s limit does not allow it; then nothing changes. */
+PU_MUST_CHECK int pu_mem_move(pu_mem *m, pu_mem *parent);
 /* pu_mem_fail_at makes the |n|-th allocation from now in the tree of |m| fail, once; 0: never. */
 void pu_mem_fail_at(pu_mem *m, uint64_t n);
 

@@ -11,6 +11,10 @@ void pu_random(pu_platform *p, void *out, size_t len) {
   p->ops->random(p, out, len);
 }
 
+void pu_machine_get(const pu_platform *p, pu_machine *out) {
+  p->ops->machine(p, out);
+}
+
 int pu_tcp_connect(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,
                    const pu_tcp_events *events, void *data, pu_tcp **out) {
   return p->ops->tcp_connect(p, local, remote, events, data, out);

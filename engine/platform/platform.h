@@ -43,6 +43,13 @@ uint64_t pu_wall_ns(const pu_platform *p);
 /* pu_random fills |out| with |len| unpredictable bytes (in the simulation: with its seed's). */
 void pu_random(pu_platform *p, void *out, size_t len);
 
+/* What this machine gives the program, for limits that follow from it. */
+typedef struct pu_machine {
+  uint64_t memory_bytes; /* or what the program's control group may use, if that is less; 0: unknown */
+  uint64_t descriptors;  /* open at once, by the program; 0: unknown */
+} pu_machine;
+void pu_machine_get(const pu_platform *p, pu_machine *out);
+
 /* ---- timers: intrusive, no allocation, cancelled at once ---- */
 
 typedef struct pu_timer {

@@ -8,6 +8,7 @@ typedef struct pu_platform_ops {
   uint64_t (*now_us)(const pu_platform *p);
   uint64_t (*wall_ns)(const pu_platform *p);
   void (*random)(pu_platform *p, void *out, size_t len);
+  void (*machine)(const pu_platform *p, pu_machine *out);
   /* Arm the one wake-up of the loop for |at_us| (PU_NEVER: none); then call pu_timers_run. */
   void (*wake_at)(pu_platform *p, uint64_t at_us);
   int (*tcp_connect)(pu_platform *p, const pu_sockaddr *local, const pu_sockaddr *remote,

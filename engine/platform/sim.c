@@ -355,10 +355,17 @@ static size_t interface_addrs(pu_platform *p, pu_sockaddr *out, size_t max) {
   return count;
 }
 
+/* The simulation's machine is always the same, so that a run is. */
+static void machine(const pu_platform *p, pu_machine *out) {
+  (void)p;
+  *out = (pu_machine){.memory_bytes = (uint64_t)2 << 30, .descriptors = 65536};
+}
+
 static const pu_platform_ops sim_ops = {
     .now_us = now_us,
     .wall_ns = wall_ns,
     .random = random_bytes,
+    .machine = machine,
     .wake_at = wake_at,
     .tcp_connect = sim_tcp_connect,
     .tcp_set_events = sim_tcp_set_events,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* ---- time and chance ---- */
@@ -252,12 +253,24 @@ static size_t interface_addrs(pu_platform *p, pu_sockaddr *out, size_t max) {
   return count;
 }
 
+static void machine(const pu_platform *p, pu_machine *out) {
+  struct rlimit files;
+  (void)p;
+  const uint64_t group = uv_get_constrained_memory(); /* 0: none; without a limit a huge number */
+  *out = (pu_machine){.memory_bytes = uv_get_total_memory()};
+  if (group != 0 && (out->memory_bytes == 0 || group < out->memory_bytes))
+    out->memory_bytes = group;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+    out->descriptors = files.rlim_cur == RLIM_INFINITY ? UINT64_MAX : files.rlim_cur;
+}
+
 /* ---- the door itself ---- */
 
 static const pu_platform_ops uv_ops = {
     .now_us = now_us,
     .wall_ns = wall_ns,
     .random = random_bytes,
+    .machine = machine,
     .wake_at = wake_at,
     .tcp_connect = pu_uv_tcp_connect,
     .tcp_set_events = pu_uv_tcp_set_events,

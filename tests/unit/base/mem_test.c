@@ -68,6 +68,38 @@ static void charges(void **state) {
   pu_mem_deinit(&root);
 }
 
+static void moves_below_a_new_account(void **state) {
+  (void)state;
+  pu_mem engine, peer, conn;
+  pu_mem_init(&engine, NULL, PU_MEM_UNLIMITED);
+  pu_mem_init(&peer, &engine, 500);
+  pu_mem_init(&conn, &engine, PU_MEM_UNLIMITED);
+  void *a = pu_alloc(&conn, 300);
+  assert_non_null(a);
+  assert_int_equal(pu_mem_move(&conn, &peer), 0);
+  assert_int_equal(peer.used, COST(300));
+  assert_int_equal(engine.used, COST(300));
+  assert_null(pu_alloc(&conn, 300));
+  assert_int_equal(peer.refused, 1);
+  void *b = pu_alloc(&conn, 100);
+  assert_int_equal(engine.used, COST(300) + COST(100));
+  pu_mem second;
+  pu_mem_init(&second, &engine, PU_MEM_UNLIMITED);
+  void *c = pu_alloc(&second, 200);
+  assert_int_equal(pu_mem_move(&second, &peer), PU_E_LIMIT);
+  assert_int_equal(peer.refused, 2);
+  assert_ptr_equal(second.parent, &engine);
+  pu_free(a);
+  pu_free(b);
+  pu_free(c);
+  assert_int_equal(peer.used, 0);
+  assert_int_equal(engine.used, 0);
+  pu_mem_deinit(&second);
+  pu_mem_deinit(&conn);
+  pu_mem_deinit(&peer);
+  pu_mem_deinit(&engine);
+}
+
 static void fails_once(void **state) {
   (void)state;
   pu_mem root, child;
@@ -92,6 +124,8 @@ static void fails_once(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(counts_in_all_ancestors),
-                                     cmocka_unit_test(charges), cmocka_unit_test(fails_once)};
+                                     cmocka_unit_test(charges),
+                                     cmocka_unit_test(moves_below_a_new_account),
+                                     cmocka_unit_test(fails_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /* The libuv door: clocks, chance, timers, its place on a loop, names, interfaces. */
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "support/uv_rig.h"
 
@@ -34,6 +36,17 @@ static void test_random(void **state) {
   memset(b, 0xaa, sizeof(b));
   pu_random(r->p, b + 8, 0);
   assert_int_equal(b[8], 0xaa);
+}
+
+static void test_machine(void **state) {
+  rig *r = *state;
+  pu_machine machine;
+  struct rlimit files;
+  pu_machine_get(r->p, &machine);
+  const uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+  assert_true(machine.memory_bytes > 0 && machine.memory_bytes <= pages + pages / 8);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+  assert_true(machine.descriptors == files.rlim_cur);
 }
 
 typedef struct alarm_probe {
@@ -256,6 +269,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       T(test_clocks),
       T(test_random),
+      T(test_machine),
       T(test_timers),
       T(test_idle_loop_ends),
       T(test_greedy_timer),
