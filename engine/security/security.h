@@ -1,5 +1,5 @@
 /* What every security protocol on a byte stream looks like to the connection upgrade: a handshake
- * core, then records sealed and opened in place. Noise fills it (noise.c); TLS is to.
+ * core, then records sealed and opened in place. Noise (noise.c) and TLS (tls.c) fill it.
  * No I/O, no clock: bytes go in and come out. */
 #ifndef PU_SECURITY_SECURITY_H
 #define PU_SECURITY_SECURITY_H
@@ -18,6 +18,7 @@ typedef struct pu_security_config {
   bool initiator;
   const pu_key *key;            /* ours; outlives the handshake */
   struct pu_tls_identity *tls;  /* our certificate, for TLS; NULL: none */
+  uint64_t now_unix_s;          /* for TLS, which looks at dates; 0: unknown, not looked at */
   const pu_peer_id *expected;   /* NULL or len 0: any peer */
   const char *const *muxers;    /* ours, best first; outlive the handshake */
   size_t muxer_count;
@@ -55,12 +56,20 @@ typedef struct pu_security_ops {
    * the whole record. open takes one record from the front of |in| and decrypts in place: returns
    * the bytes of the record and the payload in |plain| (which may be empty), 0 when the record is
    * not complete, PU_E_CRYPTO, PU_E_PROTOCOL. need returns how many more bytes would complete the
-   * record that begins with |len| bytes at |in| (at least 1). */
+   * record that begins with |len| bytes at |in| (at least 1). open returns PU_E_EOF when the peer said
+   * that nothing follows (TLS's close_notify; Noise has no such thing). */
   int (*seal)(pu_security *s, pu_span *io);
   ssize_t (*open)(pu_security *s, uint8_t *in, size_t len, pu_span *plain);
   size_t (*need)(const pu_security *s, const uint8_t *in, size_t len);
+
+  /* Ends. Both may be NULL. last gives bytes that the peer should get before the connection is closed,
+   * after an error too (an alert, a farewell): 0 when there are none. why says what the first error was
+   * about, in a static text for people; NULL when it has nothing to add. */
+  size_t (*last)(pu_security *s, uint8_t *out, size_t cap);
+  const char *(*why)(const pu_security *s);
 } pu_security_ops;
 
 extern const pu_security_ops pu_noise_ops;
+extern const pu_security_ops pu_tls_ops;
 
 #endif
