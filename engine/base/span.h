@@ -16,9 +16,10 @@ typedef struct pu_span {
 } pu_span;
 
 /* Room that a payload needs so that nothing on its way out has to copy it: two levels (a relayed
- * connection runs inside a direct one) of mux header (12) and record header (2), and of tag (16). */
-#define PU_SPAN_HEAD 32
-#define PU_SPAN_TAIL 32
+ * connection runs inside a direct one) of mux header (12) and record header (Noise 2, TLS 5), and of tag
+ * (Noise 16, TLS 17); and the header of a WebSocket frame (14) below. */
+#define PU_SPAN_HEAD 48
+#define PU_SPAN_TAIL 48
 
 /* pu_span_of borrows |len| bytes at |data| without any room around. */
 static inline pu_span pu_span_of(uint8_t *data, size_t len) {

@@ -42,8 +42,9 @@ typedef struct pu_yamux_callbacks {
   /* on_stream: the peer opened a stream. 0 accepts it (set its user pointer by
    * pu_yamux_stream_set_user); a negative return refuses it (RST with |*code|). */
   int (*on_stream)(void *user, pu_yamux_stream *s, uint32_t *code);
-  /* on_acked: the peer acknowledged a stream we opened. May be NULL. */
-  void (*on_acked)(void *stream_user);
+  /* on_acked: the peer acknowledged a stream we opened (NULL: one that was closed meanwhile), so that
+   * another may be opened. May be NULL. */
+  void (*on_acked)(void *user, void *stream_user);
   /* on_data offers bytes in order; returns how many were taken. Fewer than all pauses the stream:
    * the rest waits in its queue until pu_yamux_stream_resume. What was taken, and the room around
    * |data|, may be overwritten until the call returns. */

@@ -154,8 +154,8 @@ void yamux_on_ack(pu_yamux_stream *s) {
     return;
   s->acked = true;
   y->unacked--;
-  if (!s->closed && y->config.callbacks->on_acked != NULL)
-    y->config.callbacks->on_acked(s->user);
+  if (y->config.callbacks->on_acked != NULL)
+    y->config.callbacks->on_acked(y->config.user, s->closed ? NULL : s->user);
 }
 
 void yamux_on_rst(pu_yamux_stream *s, uint32_t code) {

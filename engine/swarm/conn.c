@@ -1,4 +1,4 @@
-/* Connections: a channel below, streams above, the policy beside. See conn.h. */
+/* Connections: a session below, streams above, the policy beside. See conn.h. */
 #include "swarm/conn.h"
 #include "platform/assert.h"
 #include "swarm/dialer.h"
@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static void arm_timer(pu_conn *c);
+/* Codes that tell a peer why its connection ends (wire 9). */
+#define CODE_RESOURCE_LIMIT 0x1001u
+#define CODE_SHUTDOWN 0x1006u
+#define CODE_GATED 0x1007u
 
 bool pu_conn_is_limited(const pu_conn *c) {
   return c->info.limited;
@@ -21,30 +24,26 @@ void pu_conn_touch(pu_conn *c) {
 
 void pu_conn_enter(pu_conn *c) {
   c->busy++;
-  pu_channel_cork(&c->channel);
+  c->session->ops->cork(c->session);
 }
 
 void pu_conn_leave(pu_conn *c) {
-  pu_channel_uncork(&c->channel);
+  c->session->ops->uncork(c->session);
   PU_ASSERT(c->busy > 0);
   c->busy--;
-  if (c->open && !c->closed)
-    arm_timer(c);
 }
 
 /* ---- end ---- */
 
 static void reap(pu_conn *c) {
-  if (c->yamux != NULL)
-    pu_yamux_free(c->yamux);
-  pu_channel_stop(&c->channel, true);
-  pu_timer_stop(&c->timer);
+  c->session->ops->free(c->session);
   pu_list_remove(&c->link);
   pu_mem_deinit(&c->mem);
   pu_free(c);
 }
 
-/* on_reap frees what has been closed; it runs from the loop, where no call is inside a connection. */
+/* on_reap frees what has been closed; it runs from the loop, where no call is inside a connection.
+ */
 static void on_reap(void *data) {
   pu_engine *e = data;
   PU_LIST_EACH(&e->graveyard, node, tmp) {
@@ -72,6 +71,13 @@ static void no_longer_pending(pu_conn *c) {
   c->engine->pending_count--;
 }
 
+static uint32_t close_code(const pu_engine *e, int status) {
+  return status == PU_E_DENIED                          ? CODE_GATED
+         : status == PU_E_LIMIT || status == PU_E_NOMEM ? CODE_RESOURCE_LIMIT
+         : e->closing                                   ? CODE_SHUTDOWN
+                                                        : 0;
+}
+
 void pu_conn_end(pu_conn *c, int status, const char *detail) {
   pu_engine *e = c->engine;
   if (c->closed)
@@ -95,7 +101,7 @@ void pu_conn_end(pu_conn *c, int status, const char *detail) {
     pu_engine_emit(e, PU_EVENT_DROPPED, NULL, c->peer.len != 0 ? &c->peer : NULL, NULL, status,
                    c->end_detail);
   }
-  pu_channel_stop(&c->channel, status != 0 && status != PU_E_EOF);
+  c->session->ops->close(c->session, close_code(e, status), status != 0 && status != PU_E_EOF);
   pu_list_remove(&c->link);
   e->conn_count--;
   pu_list_push(&e->graveyard, &c->link);
@@ -121,41 +127,31 @@ static bool is_idle(pu_conn *c) {
   return p == NULL || p->protect == 0;
 }
 
+/* arm_timer sets the timer for when the connection will have been idle long enough, if nothing
+ * happens. */
+static void arm_timer(pu_conn *c) {
+  if (pu_timer_at(&c->timer, c->idle_since_us + c->engine->limits.idle_ms * 1000ull) != 0)
+    pu_conn_end(c, PU_E_NOMEM, "out of memory for a timer");
+}
+
 static void on_timer(void *data) {
   pu_conn *c = data;
   pu_engine *e = c->engine;
-  const uint64_t now = pu_now_us(e->platform);
   if (!c->open) {
     pu_conn_end(c, PU_E_TIMEOUT, "the handshake took too long");
     return;
   }
-  pu_conn_enter(c);
-  if (now >= pu_yamux_deadline(c->yamux)) {
-    int status = pu_yamux_expire(c->yamux, now);
-    if (status != 0)
-      pu_conn_end(c, status, "the peer does not answer any more");
-  }
-  if (!c->closed && now >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
-    if (is_idle(c))
+  if (pu_now_us(e->platform) >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
+    if (is_idle(c)) {
       pu_conn_end(c, 0, "idle");
-    else
-      pu_conn_touch(c);
+      return;
+    }
+    pu_conn_touch(c);
   }
-  pu_conn_leave(c);
+  arm_timer(c);
 }
 
-/* arm_timer moves the timer only forward in need: a later deadline is found when it fires. */
-static void arm_timer(pu_conn *c) {
-  uint64_t at = c->idle_since_us + c->engine->limits.idle_ms * 1000ull;
-  const uint64_t mux = pu_yamux_deadline(c->yamux);
-  if (mux < at)
-    at = mux;
-  if (!pu_timer_armed(&c->timer) || at < c->timer.at_us)
-    if (pu_timer_at(&c->timer, at) != 0)
-      pu_conn_end(c, PU_E_NOMEM, "out of memory for a timer");
-}
-
-/* ---- the channel's events ---- */
+/* ---- the session's events ---- */
 
 static size_t count_conns(const pu_engine *e, const pu_peer_id *peer) {
   size_t count = 0;
@@ -167,10 +163,8 @@ static size_t count_conns(const pu_engine *e, const pu_peer_id *peer) {
 }
 
 static int ask_inbound(pu_conn *c) {
-  const pu_question question = {.ask = PU_ASK_INBOUND,
-                                .peer = &c->peer,
-                                .addr = c->addr,
-                                .relayed = c->info.relayed};
+  const pu_question question = {
+      .ask = PU_ASK_INBOUND, .peer = &c->peer, .addr = c->addr, .relayed = c->info.relayed};
   return pu_policy_ask(c->engine, &question);
 }
 
@@ -186,82 +180,50 @@ static int on_secured(void *user, const pu_security_result *result) {
     pu_conn_end(c, PU_E_LIMIT, "too many connections of one peer");
     return PU_E_LIMIT;
   }
-  return c->outbound ? 0 : ask_inbound(c);
+  if (c->outbound || ask_inbound(c) == 0)
+    return 0;
+  pu_conn_end(c, PU_E_DENIED, "denied by policy");
+  return PU_E_DENIED;
 }
 
 static int on_open(void *user) {
   pu_conn *c = user;
   pu_engine *e = c->engine;
-  const uint64_t now = pu_now_us(e->platform);
   no_longer_pending(c);
   c->mem.limit = e->limits.memory_per_conn;
-  const pu_yamux_config config = {
-      .mem = &c->mem,
-      .client = c->outbound,
-      .callbacks = &pu_stream_yamux_callbacks,
-      .user = c,
-      .max_streams_in = e->limits.streams_in_per_conn,
-      .window_budget = e->limits.memory_per_conn / 2,
-      .max_payload = pu_channel_max_plain(&c->channel) - PU_YAMUX_HEADER,
-      .keepalive = true,
-  };
-  int status = pu_yamux_new(&config, now, &c->yamux);
-  if (status != 0)
-    return status;
   c->open = true;
-  c->opened_us = c->idle_since_us = now;
+  c->opened_us = c->idle_since_us = pu_now_us(e->platform);
   c->opened_unix_ms = pu_wall_ns(e->platform) / 1000000;
-  pu_timer_stop(&c->timer);
+  arm_timer(c);
+  if (c->closed)
+    return PU_E_CLOSED;
+  PU_LOG(&e->log, PU_LOG_DEBUG, "swarm", "connection %s %s is open", c->outbound ? "to" : "from",
+         c->addr);
   c->busy++;
-  status = pu_yamux_start(c->yamux, now);
-  if (status == 0 && !c->closed) {
-    arm_timer(c);
-    PU_LOG(&e->log, PU_LOG_DEBUG, "swarm", "connection %s %s is open",
-           c->outbound ? "to" : "from", c->addr);
-    if (c->ready.cb != NULL) {
-      const pu_conn_ready ready = c->ready;
-      c->ready.cb = NULL;
-      ready.cb(ready.data, c, 0, "");
-    }
+  if (c->ready.cb != NULL) {
+    const pu_conn_ready ready = c->ready;
+    c->ready.cb = NULL;
+    ready.cb(ready.data, c, 0, "");
   }
-  if (status == 0 && !c->closed)
+  if (!c->closed)
     pu_engine_emit(e, PU_EVENT_CONNECTED, c, &c->peer, NULL, 0, "");
   PU_LIST_EACH(&e->modules, node, tmp) {
     pu_module *m = PU_CONTAINER_OF(node, pu_module, link);
-    if (status == 0 && !c->closed && m->ops->on_conn_open != NULL)
+    if (!c->closed && m->ops->on_conn_open != NULL)
       m->ops->on_conn_open(m, c);
   }
-  if (status == 0 && !c->closed && !c->outbound)
+  if (!c->closed && !c->outbound)
     pu_dial_conn_opened(c);
   c->busy--;
-  return status;
+  return c->closed ? PU_E_CLOSED : 0;
 }
 
-static int on_plain(void *user, pu_span data) {
-  pu_conn *c = user;
-  if (c->closed)
-    return PU_E_CLOSED;
-  c->busy++;
-  int status = pu_yamux_read(c->yamux, data, pu_now_us(c->engine->platform));
-  c->busy--;
-  if (c->closed)
-    return PU_E_CLOSED;
-  if (status == PU_E_EOF)
-    pu_conn_end(c, PU_E_EOF, "the peer said good-bye");
-  else if (status != 0)
-    pu_conn_end(c, status, pu_yamux_why(c->yamux));
-  else
-    arm_timer(c);
-  return status;
+static int on_stream(void *user, pu_session_stream *ss, uint32_t *code) {
+  return pu_stream_accept(user, ss, code);
 }
 
-static void on_blocked(void *user, bool blocked) {
-  pu_conn *c = user;
-  if (c->closed || c->yamux == NULL)
-    return;
-  pu_conn_enter(c);
-  pu_yamux_set_blocked(c->yamux, blocked);
-  pu_conn_leave(c);
+static void on_room(void *user) {
+  pu_opens_go_on(user);
 }
 
 /* say_limit names the relay's limit, so that a person knows what ended the connection. */
@@ -286,19 +248,68 @@ static void on_end(void *user, int status, const char *why) {
   pu_conn_end(c, status, status == PU_E_RELAY_LIMIT ? limit : why);
 }
 
-static const pu_channel_events channel_events = {on_secured, on_open, on_plain, on_blocked, on_end};
+/* on_path: a connection over UDP goes on from another address of the peer, about which the policy
+ * may think otherwise. */
+static void on_path(void *user, const pu_sockaddr *local, const pu_sockaddr *remote) {
+  pu_conn *c = user;
+  char before[PU_MULTIADDR_MAX_TEXT];
+  if (c->closed)
+    return;
+  memcpy(before, c->addr, sizeof before);
+  pu_multiaddr_from_udp(local, &c->info.local);
+  pu_multiaddr_from_udp(remote, &c->info.remote);
+  (void)pu_multiaddr_text(&c->info.remote, c->addr);
+  PU_LOG(&c->engine->log, PU_LOG_INFO, "swarm", "connection %s %s goes on as %s",
+         c->outbound ? "to" : "from", before, c->addr);
+  if (c->open && !c->outbound && ask_inbound(c) != 0)
+    pu_conn_end(c, PU_E_DENIED, "its new address is not allowed by policy");
+}
+
+static const pu_session_events session_events = {
+    .on_secured = on_secured,
+    .on_open = on_open,
+    .on_stream = on_stream,
+    .on_room = on_room,
+    .on_data = pu_stream_on_data,
+    .on_eof = pu_stream_on_eof,
+    .on_writable = pu_stream_on_writable,
+    .on_reset = pu_stream_on_reset,
+    .on_end = on_end,
+    .on_path = on_path,
+};
 
 /* ---- beginning ---- */
 
-static void random_bytes(void *data, void *out, size_t len) {
-  pu_random(data, out, len);
+/* refuse lets go of a connection that nobody wants. */
+static void refuse(const pu_transport_conn *info, int status) {
+  if (info->raw != NULL)
+    info->raw->ops->close(info->raw, true);
+  else
+    info->native->ops->discard(info->native, status);
+}
+
+static int start_session(pu_conn *c, const pu_transport_conn *info) {
+  const pu_engine *e = c->engine;
+  const pu_session_config config = {.mem = &c->mem,
+                                    .platform = e->platform,
+                                    .initiator = c->outbound,
+                                    .key = e->key,
+                                    .tls = e->tls,
+                                    .expected = &c->expected,
+                                    .max_record = info->max_record,
+                                    .max_streams_in = e->limits.streams_in_per_conn,
+                                    .window_budget = e->limits.memory_per_conn / 2,
+                                    .events = &session_events,
+                                    .user = c};
+  return info->raw != NULL ? pu_upgrade_start(&config, info->raw, &c->session)
+                           : info->native->ops->start(info->native, &config, &c->session);
 }
 
 int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
                 const pu_peer_id *expected, const pu_conn_ready *ready, pu_conn **out) {
   pu_conn *c = pu_zalloc(&e->mem, sizeof *c);
   if (c == NULL) {
-    info->raw->ops->close(info->raw, true);
+    refuse(info, PU_E_NOMEM);
     return PU_E_NOMEM;
   }
   c->engine = e;
@@ -315,22 +326,16 @@ int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
   pu_list_init(&c->streams);
   pu_list_init(&c->waiting);
   pu_list_init(&c->link);
-  const pu_channel_config config = {.mem = &c->mem,
-                                    .initiator = outbound,
-                                    .key = e->key,
-                                    .expected = &c->expected,
-                                    .random = random_bytes,
-                                    .random_data = e->platform,
-                                    .max_record = info->max_record,
-                                    .events = &channel_events,
-                                    .user = c};
-  int status = pu_channel_start(&c->channel, &config, info->raw);
+  c->info.raw = NULL;
+  c->info.native = NULL;
+  int status = start_session(c, info);
   if (status == 0) {
     status = pu_timer_after(&c->timer, e->limits.handshake_ms * 1000ull);
-    if (status != 0)
-      pu_channel_stop(&c->channel, true);
+    if (status != 0) {
+      c->session->ops->close(c->session, CODE_RESOURCE_LIMIT, true);
+      c->session->ops->free(c->session);
+    }
   }
-  c->info.raw = NULL;
   if (status != 0) {
     pu_mem_deinit(&c->mem);
     pu_free(c);
@@ -370,8 +375,9 @@ static const char *refuse_reason(const pu_engine *e, const pu_transport_conn *ac
     const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
     pending += c->pending_counted && same_origin(&c->info.remote, &accepted->remote);
   }
-  return pending >= e->limits.conns_pending_per_ip ? "too many connections in handshake of one address"
-                                                   : NULL;
+  return pending >= e->limits.conns_pending_per_ip
+             ? "too many connections in handshake of one address"
+             : NULL;
 }
 
 void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted) {
@@ -388,7 +394,7 @@ void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted) {
   }
   if (status != 0) {
     PU_LOG(&e->log, PU_LOG_INFO, "swarm", "refused %s: %s", addr, reason);
-    accepted->raw->ops->close(accepted->raw, true);
+    refuse(accepted, status);
     pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, status, reason);
     return;
   }
@@ -407,8 +413,7 @@ pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct) 
   pu_conn *best = NULL;
   PU_LIST_EACH(&e->conns, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (!c->open || c->closed || (direct && c->info.relayed) ||
-        !pu_peer_id_equal(&c->peer, peer))
+    if (!c->open || c->closed || (direct && c->info.relayed) || !pu_peer_id_equal(&c->peer, peer))
       continue;
     if (best == NULL || rank(c) >= rank(best)) /* later in the list is newer */
       best = c;
@@ -441,8 +446,8 @@ void pu_engine_conns(pu_engine *e, void (*each)(void *data, pu_conn *c), void *d
   }
 }
 
-/* conn_after returns the connection with the lowest ID above |id|: the list is in their order. Loops that
- * end connections go by it, since what they call may end others. */
+/* conn_after returns the connection with the lowest ID above |id|: the list is in their order.
+ * Loops that end connections go by it, since what they call may end others. */
 static pu_conn *conn_after(pu_engine *e, uint64_t id) {
   PU_LIST_EACH(&e->conns, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
@@ -471,6 +476,8 @@ void pu_conns_end(pu_engine *e, int status, const char *detail) {
 }
 
 void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
+  pu_session_info session;
+  c->session->ops->info(c->session, &session);
   *out = (pu_conn_info){
       .id = c->id,
       .peer = c->peer,
@@ -479,13 +486,13 @@ void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
       .limited = c->info.limited,
       .identified = c->identified,
       .transport = c->info.transport,
-      .security = c->channel.security_ops != NULL ? c->channel.security_ops->id : "",
-      .muxer = c->channel.muxer != NULL ? c->channel.muxer : "",
+      .security = session.security != NULL ? session.security : "",
+      .muxer = session.muxer != NULL ? session.muxer : "",
       .opened_unix_ms = c->opened_unix_ms,
-      .rtt_us = c->yamux != NULL ? pu_yamux_rtt_us(c->yamux) : 0,
+      .rtt_us = session.rtt_us,
       .streams = c->stream_count,
-      .bytes_in = c->channel.bytes_in,
-      .bytes_out = c->channel.bytes_out,
+      .bytes_in = session.bytes_in,
+      .bytes_out = session.bytes_out,
       .limit_duration_s = c->info.limit_duration_s,
       .limit_data_bytes = c->info.limit_data_bytes,
   };
@@ -496,10 +503,8 @@ void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
 }
 
 bool pu_conn_recheck(pu_conn *c) {
-  const pu_question dial = {.ask = PU_ASK_DIAL,
-                            .peer = &c->peer,
-                            .addr = c->addr,
-                            .relayed = c->info.relayed};
+  const pu_question dial = {
+      .ask = PU_ASK_DIAL, .peer = &c->peer, .addr = c->addr, .relayed = c->info.relayed};
   int status = c->outbound ? pu_policy_ask(c->engine, &dial) : ask_inbound(c);
   if (status == 0)
     return false;

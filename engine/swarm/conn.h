@@ -1,13 +1,12 @@
-/* A connection: a channel, yamux on it, the policy's word about it, and its streams. Life: made by
- * pu_conn_new (pending until secured and multiplexed), open, closed; a closed one is freed when no call
+/* A connection: a session (transport/session.h), the policy's word about it, and its streams. Life: made
+ * by pu_conn_new (pending until secured and multiplexed), open, closed; a closed one is freed when no call
  * can be inside it any more. */
 #ifndef PU_SWARM_CONN_H
 #define PU_SWARM_CONN_H
 
-#include "mux/yamux.h"
 #include "swarm/engine_priv.h"
 #include "swarm/peerstore.h"
-#include "transport/channel.h"
+#include "transport/session.h"
 
 #define PU_PREAUTH_MAX_BYTES 65536u /* design: what a stranger may cost */
 #define PU_CONN_DETAIL 200
@@ -23,34 +22,32 @@ struct pu_conn {
   pu_engine *engine;
   uint64_t id;
   pu_mem mem;
-  pu_transport_conn info; /* raw is the channel's */
+  pu_transport_conn info; /* raw and native are the session's */
   char addr[PU_MULTIADDR_MAX_TEXT];
   pu_peer_id peer;     /* once secured */
   pu_peer_id expected; /* outbound */
-  pu_channel channel;
-  pu_yamux *yamux;     /* while open */
-  pu_timer timer;      /* handshake deadline, then yamux's and idleness */
+  pu_session *session;
+  pu_timer timer;      /* handshake deadline, then idleness */
   pu_conn_ready ready; /* outbound, until open */
   pu_list streams;     /* pu_stream.link */
   uint32_t stream_count, negotiating;
-  pu_list waiting;     /* opens that wait for yamux to take another stream */
+  pu_list waiting;     /* opens that wait for the session to take another stream */
   uint64_t opened_us, idle_since_us;
   uint64_t keep_until_us; /* it does not count as idle before: a peer that others reach through us */
   uint64_t opened_unix_ms;
   bool outbound, open, closed, identified, pending_counted;
-  bool borrowing;      /* what yamux puts out now stays valid until uncork */
   unsigned busy;       /* calls inside the connection: it is freed at none */
   char end_detail[PU_CONN_DETAIL];
 };
 
-/* pu_conn_new takes |info|->raw over, also when it fails. */
+/* pu_conn_new takes |info|->raw or native over, also when it fails. */
 PU_MUST_CHECK int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
                               const pu_peer_id *expected, const pu_conn_ready *ready,
                               pu_conn **out);
 /* pu_conn_end closes the connection: streams end with PU_E_GONE, modules and application are told. */
 void pu_conn_end(pu_conn *c, int status, const char *detail);
-/* pu_conn_enter and pu_conn_leave bracket calls into a connection's parts. enter corks, leave flushes
- * and re-arms the timer. */
+/* pu_conn_enter and pu_conn_leave bracket calls into a connection's session. enter corks, leave
+ * flushes. */
 void pu_conn_enter(pu_conn *c);
 void pu_conn_leave(pu_conn *c);
 /* pu_conn_recheck asks the policy again; true when the connection was ended. */
@@ -72,12 +69,16 @@ void pu_conns_end(pu_engine *e, int status, const char *detail);
 
 /* stream.c */
 /* pu_stream_accept makes a stream of one that the peer opened. */
-PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code);
+PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_session_stream *ss, uint32_t *code);
+/* The session's events of one stream. */
+size_t pu_stream_on_data(void *stream, pu_span data);
+void pu_stream_on_eof(void *stream);
+void pu_stream_on_writable(void *stream);
+void pu_stream_on_reset(void *stream, int status, uint32_t code);
 /* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE. */
 void pu_streams_end(pu_conn *c);
-extern const pu_yamux_callbacks pu_stream_yamux_callbacks;
-/* open.c: pu_streams_acked lets waiting opens go on, pu_opens_end fails them. */
-void pu_streams_acked(pu_conn *c);
+/* open.c: pu_opens_go_on lets waiting opens go on, pu_opens_end fails them. */
+void pu_opens_go_on(pu_conn *c);
 void pu_opens_end(pu_conn *c);
 /* pu_streams_recheck asks the policy again for each inbound stream; returns how many it ended. */
 size_t pu_streams_recheck(pu_conn *c);

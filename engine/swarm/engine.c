@@ -1,6 +1,7 @@
 /* The engine handle: configuration, policy, events, served protocols, beginning and end. */
 #include "platform/assert.h"
 #include "platform/uv.h"
+#include "security/tls_identity.h"
 #include "swarm/conn.h"
 #include "swarm/dialer.h"
 #include "swarm/listen.h"
@@ -249,6 +250,8 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   pu_listen_init(e);
   pu_random(e->platform, &e->table_seed, sizeof e->table_seed);
   status = make_key(e, config, err);
+  if (status == 0)
+    status = pu_tls_identity_new(&e->mem, e->key, pu_wall_ns(e->platform) / 1000000000, &e->tls);
   if (status == 0) {
     e->rx.bytes = pu_alloc(&e->mem, PU_SPAN_HEAD + PU_RX_BYTES + PU_SPAN_TAIL);
     e->scratch = pu_alloc(&e->mem, PU_SCRATCH_BYTES);
@@ -305,6 +308,7 @@ static void free_rest(pu_engine *e) {
     pu_free(h);
   }
   pu_peerstore_free(e->peerstore);
+  pu_tls_identity_free(e->tls);
   pu_key_free(e->key);
   pu_free(e->rx.bytes);
   pu_free(e->scratch);

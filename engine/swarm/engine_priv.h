@@ -17,7 +17,7 @@
 #define PU_ENGINE_RELAY_ADDRS_MAX 32
 #define PU_ENGINE_DENIED_DETAIL 320
 /* Four pieces of the longest chunk, each with its own room. */
-#define PU_SCRATCH_BYTES (4u * (65536u + 64u))
+#define PU_SCRATCH_BYTES (4u * (65536u + PU_STREAM_HEAD + PU_STREAM_TAIL))
 #define PU_ENGINE_ADDRS_MAX 128 /* own addresses told to others */
 
 typedef struct pu_module pu_module;
@@ -71,6 +71,7 @@ struct pu_engine {
   void (*log_fn)(void *data, int level, const char *part, const char *line);
   void *log_data;
   pu_key *key;
+  pu_tls_identity *tls; /* our certificate, for TLS and QUIC */
   char agent[128];
   pu_policy_fn policy;
   void *policy_data;
@@ -122,7 +123,7 @@ void pu_engine_remove_relay_addr(pu_engine *e, const pu_multiaddr *addr);
 /* pu_engine_own_addrs lists listening addresses (wildcards expanded) and then relay addresses. */
 size_t pu_engine_own_addrs(pu_engine *e, pu_multiaddr *out, size_t max);
 
-/* pu_engine_accept takes over an inbound raw connection: limits, policy, handshake. */
+/* pu_engine_accept takes over an inbound connection, raw or native: limits, policy, handshake. */
 void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted);
 
 #endif

@@ -1,4 +1,4 @@
-/* Opening streams: find or make a connection, open at yamux (waiting while too many are unacknowledged),
+/* Opening streams: find or make a connection, open at the session (waiting while it takes no more),
  * negotiate, hand over. */
 #include "platform/assert.h"
 #include "swarm/dialer.h"
@@ -12,8 +12,8 @@
 struct pu_open {
   pu_op op;
   pu_waiter waiter;  /* for a connection */
-  pu_list waiting;   /* conn->waiting, for room at yamux */
-  pu_stream *stream; /* once open at yamux */
+  pu_list waiting;   /* conn->waiting, for room at the session */
+  pu_stream *stream; /* once open at the session */
   pu_peer_id peer;
   unsigned flags;
   pu_open_cb cb;
@@ -144,12 +144,17 @@ static void begin(pu_open *o, pu_conn *c) {
   pu_conn_leave(c);
 }
 
-void pu_streams_acked(pu_conn *c) {
-  if (pu_list_empty(&c->waiting))
-    return;
-  pu_list *node = c->waiting.next;
-  pu_list_remove(node);
-  begin(PU_CONTAINER_OF(node, pu_open, waiting), c);
+void pu_opens_go_on(pu_conn *c) {
+  while (!pu_list_empty(&c->waiting)) {
+    pu_list *node = c->waiting.next;
+    pu_list_remove(node);
+    begin(PU_CONTAINER_OF(node, pu_open, waiting), c);
+    if (c->waiting.prev == node) { /* not yet: it stays the first */
+      pu_list_remove(node);
+      pu_list_push(c->waiting.next, node);
+      return;
+    }
+  }
 }
 
 void pu_opens_end(pu_conn *c) {

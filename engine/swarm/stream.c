@@ -1,6 +1,7 @@
-/* Streams: negotiation of their protocol, then bytes between yamux and the application. See stream.h and
- * wire 5. Inbound:  negotiate -> policy -> handler. Outbound: negotiate -> callback, or, lazily,
- * callback -> header, offer and first data in one frame -> the answers when they come. */
+/* Streams: negotiation of their protocol, then bytes between the session and the application. See
+ * stream.h and wire 5. Inbound:  negotiate -> policy -> handler. Outbound: negotiate -> callback,
+ * or, lazily, callback -> header, offer and first data in one frame -> the answers when they come.
+ */
 #include "swarm/stream.h"
 #include "platform/assert.h"
 #include <stdio.h>
@@ -10,8 +11,21 @@
 #define CODE_LIMIT 0x1002u
 #define CODE_GATED 0x1008u
 #define TOKENS_MAX (2u * (PU_MULTISTREAM_MAX_TOKEN + 2))
-#define LATE_US 2000u /* an answer that nobody waits for waits so long for company */
+#define LATE_US 2000u     /* an answer that nobody waits for waits so long for company */
 #define COMBINE_MAX 1200u /* first data up to this goes in one frame with the tokens */
+
+/* ops are the functions of the session that |s| is a stream of. */
+static const pu_session_ops *ops(const pu_stream *s) {
+  return s->conn->session->ops;
+}
+
+static void reset_below(pu_stream *s, uint32_t code) {
+  ops(s)->reset(s->conn->session, s->ss, code);
+}
+
+static size_t space(const pu_stream *s) {
+  return ops(s)->space(s->conn->session, s->ss);
+}
 
 /* ---- life ---- */
 
@@ -39,7 +53,7 @@ static void free_stream(pu_stream *s) {
   pu_free(s);
 }
 
-/* detach ends the stream for everybody but yamux, whose part its caller ends. */
+/* detach ends the stream for everybody but the session, whose part its caller ends. */
 static void detach(pu_stream *s) {
   pu_conn *c = s->conn;
   PU_ASSERT(!s->gone);
@@ -80,12 +94,13 @@ void pu_stream_reset(pu_stream *s, uint32_t code) {
   if (s->gone)
     return;
   pu_conn_enter(c);
-  pu_yamux_stream_reset(s->ys, code);
+  reset_below(s, code);
   detach(s);
   pu_conn_leave(c);
 }
 
-/* fail_stream tells whoever uses the stream that it ended, and frees it. yamux's part is gone. */
+/* fail_stream tells whoever uses the stream that it ended, and frees it. The session's part is
+ * gone. */
 static void fail_stream(pu_stream *s, int status, uint32_t code) {
   const pu_stream_events *events = s->events;
   pu_open *op = s->op;
@@ -104,7 +119,7 @@ static void fail_stream(pu_stream *s, int status, uint32_t code) {
 
 /* give_up resets the stream at the peer and tells its user. */
 static void give_up(pu_stream *s, int status, uint32_t code) {
-  pu_yamux_stream_reset(s->ys, code);
+  reset_below(s, code);
   fail_stream(s, status, code);
 }
 
@@ -146,8 +161,9 @@ static void tokens_said(pu_stream *s) {
   (void)pu_timer_after(&s->timer, s->conn->engine->limits.negotiate_ms * 1000ull);
 }
 
-/* say sends what the negotiation has to say and |len| bytes behind it, in one frame. Tokens do not wait
- * behind others' bytes in a full connection: they are short, and negotiating_per_conn bounds them. */
+/* say sends what the negotiation has to say and |len| bytes behind it, in one frame. Tokens do not
+ * wait behind others' bytes in a full connection: they are short, and negotiating_per_conn bounds
+ * them. */
 static int say(pu_stream *s, const void *data, size_t len) {
   uint8_t memory[PU_SPAN_HEAD + TOKENS_MAX + PU_STREAM_NOW_MAX + PU_SPAN_TAIL];
   uint8_t *at = memory + PU_SPAN_HEAD;
@@ -164,8 +180,8 @@ static int say(pu_stream *s, const void *data, size_t len) {
     memcpy(at + said, data, len);
   if (said + len == 0)
     return 0;
-  return pu_yamux_stream_write_now(
-      s->ys, (pu_span){at, said + len, PU_SPAN_HEAD, PU_SPAN_TAIL});
+  return ops(s)->write_now(s->conn->session, s->ss,
+                           (pu_span){at, said + len, PU_SPAN_HEAD, PU_SPAN_TAIL});
 }
 
 static int say_tokens(pu_stream *s) {
@@ -176,8 +192,9 @@ static bool tokens_wait(const pu_stream *s) {
   return s->tokens_due || s->late_len > 0;
 }
 
-/* answer says what a listener has to say. A dialler that has sent more behind its offer does not wait for
- * it, so the answer may wait for the handler's first bytes and save a frame and a wake-up on each side. */
+/* answer says what a listener has to say. A dialler that has sent more behind its offer does not
+ * wait for it, so the answer may wait for the handler's first bytes and save a frame and a wake-up
+ * on each side. */
 static int answer(pu_stream *s, bool more) {
   if (s->outbound || !more)
     return say_tokens(s);
@@ -195,39 +212,33 @@ static int answer(pu_stream *s, bool more) {
 
 /* write_first sends the tokens of a lazy stream, together with its first data if that is short. */
 static ssize_t write_first(pu_stream *s, pu_span io) {
-  const bool together = io.len <= COMBINE_MAX && pu_yamux_stream_space(s->ys) > 0;
+  const bool together = io.len <= COMBINE_MAX && space(s) > 0;
   const int status = together ? say(s, io.data, io.len) : say_tokens(s);
   if (status != 0)
     return status;
-  return together ? (ssize_t)io.len : pu_yamux_stream_write(s->ys, io);
+  return together ? (ssize_t)io.len : ops(s)->write(s->conn->session, s->ss, io, false);
 }
 
 static ssize_t write_span(pu_stream *s, pu_span io, bool borrowed) {
-  pu_conn *c = s->conn;
   ssize_t n;
   if (s->gone || s->op != NULL)
     return PU_E_CLOSED;
   enter(s);
-  if (tokens_wait(s)) {
+  if (tokens_wait(s))
     n = write_first(s, io);
-  } else {
-    c->borrowing = borrowed;
-    n = pu_yamux_stream_write(s->ys, io);
-    c->borrowing = false;
-  }
+  else
+    n = ops(s)->write(s->conn->session, s->ss, io, borrowed);
   leave(s);
   return n;
 }
 
 ssize_t pu_stream_write(pu_stream *s, const void *data, size_t len) {
-  /* Without room around it yamux copies it; nothing writes to the memory. */
+  /* Without room around it the session copies it; nothing writes to the memory. */
   return write_span(s, pu_span_of((uint8_t *)(uintptr_t)data, len), false);
 }
 
 ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t head, size_t tail) {
-  const bool in_place = head >= PU_YAMUX_HEADER + 2 && tail >= 16 && len <= pu_stream_chunk(s);
-  return write_span(s, (pu_span){data, len, in_place ? head : 0, in_place ? tail : 0},
-                    in_place && s->corks > 0);
+  return write_span(s, (pu_span){data, len, head, tail}, s->corks > 0);
 }
 
 int pu_stream_write_now(pu_stream *s, const void *data, size_t len) {
@@ -242,14 +253,14 @@ int pu_stream_write_now(pu_stream *s, const void *data, size_t len) {
 size_t pu_stream_space(pu_stream *s) {
   if (s->gone || s->op != NULL)
     return 0;
-  const size_t space = pu_yamux_stream_space(s->ys);
-  if (space == 0)
-    pu_yamux_stream_wait(s->ys);
-  return space;
+  const size_t room = space(s);
+  if (room == 0)
+    ops(s)->wait(s->conn->session, s->ss);
+  return room;
 }
 
 size_t pu_stream_chunk(const pu_stream *s) {
-  return pu_channel_max_plain(&s->conn->channel) - PU_YAMUX_HEADER;
+  return ops(s)->chunk(s->conn->session);
 }
 
 void pu_stream_cork(pu_stream *s) {
@@ -260,7 +271,7 @@ void pu_stream_cork(pu_stream *s) {
 void pu_stream_uncork(pu_stream *s) {
   PU_ASSERT(s->corks > 0);
   if (--s->corks == 0) /* the connection may stay corked, the memory is the application's again */
-    pu_channel_flush(&s->conn->channel);
+    ops(s)->flush(s->conn->session);
   leave(s);
 }
 
@@ -275,7 +286,7 @@ void pu_stream_resume(pu_stream *s) {
   if (s->gone)
     return;
   enter(s);
-  pu_yamux_stream_resume(s->ys);
+  ops(s)->resume(s->conn->session, s->ss);
   leave(s);
 }
 
@@ -287,7 +298,7 @@ int pu_stream_close_write(pu_stream *s) {
   if (tokens_wait(s))
     status = say_tokens(s);
   if (status == 0 && !s->gone)
-    status = pu_yamux_stream_close_write(s->ys);
+    status = ops(s)->close_write(s->conn->session, s->ss);
   leave(s);
   return status;
 }
@@ -300,7 +311,7 @@ void pu_stream_close(pu_stream *s) {
   if (tokens_wait(s))
     (void)say_tokens(s);
   if (!s->gone) {
-    pu_yamux_stream_close(s->ys);
+    ops(s)->close_stream(s->conn->session, s->ss);
     detach(s);
   }
   pu_conn_leave(c);
@@ -356,7 +367,7 @@ static bool begin_inbound(pu_stream *s) {
   return !s->gone;
 }
 
-int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code) {
+int pu_stream_accept(pu_conn *c, pu_session_stream *ss, uint32_t *code) {
   pu_engine *e = c->engine;
   *code = CODE_LIMIT;
   if (c->closed || c->negotiating >= e->limits.negotiating_per_conn)
@@ -368,35 +379,20 @@ int pu_stream_accept(pu_conn *c, pu_yamux_stream *ys, uint32_t *code) {
     detach(s);
     return PU_E_NOMEM;
   }
-  s->ys = ys;
+  s->ss = ss;
   s->counted = true;
   c->negotiating++;
-  pu_yamux_stream_set_user(ys, s);
+  ops(s)->set_user(ss, s);
   /* The header waits for the dialler's, which saves a frame; a dialler may wait for ours, but not a
    * dialler of which we have not heard (wire 5). */
   pu_multistream_listen(s->negotiation, match_handler, s);
   return 0;
 }
 
-/* ---- yamux's events ---- */
+/* ---- the session's events ---- */
 
-static int mux_output(void *user, pu_span *frame) {
-  pu_conn *c = user;
-  return pu_channel_send(&c->channel, frame, c->borrowing);
-}
-
-static int mux_on_stream(void *user, pu_yamux_stream *ys, uint32_t *code) {
-  return pu_stream_accept(user, ys, code);
-}
-
-static void mux_on_acked(void *stream_user) {
-  const pu_stream *s = stream_user;
-  if (s != NULL)
-    pu_streams_acked(s->conn);
-}
-
-/* negotiate feeds the negotiation; returns the bytes that were its, or an error after which the stream
- * is gone. */
+/* negotiate feeds the negotiation; returns the bytes that were its, or an error after which the
+ * stream is gone. */
 static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
   size_t used = 0;
   while (s->negotiation != NULL) {
@@ -437,8 +433,8 @@ static ssize_t negotiate(pu_stream *s, const uint8_t *data, size_t len) {
   return (ssize_t)used;
 }
 
-static size_t mux_on_data(void *stream_user, pu_span data) {
-  pu_stream *s = stream_user;
+size_t pu_stream_on_data(void *stream, pu_span data) {
+  pu_stream *s = stream;
   const size_t total = data.len;
   if (s == NULL)
     return total;
@@ -466,8 +462,8 @@ static size_t mux_on_data(void *stream_user, pu_span data) {
   return s->gone ? total : total - data.len + taken;
 }
 
-static void mux_on_eof(void *stream_user) {
-  pu_stream *s = stream_user;
+void pu_stream_on_eof(void *stream) {
+  pu_stream *s = stream;
   if (s == NULL)
     return;
   if (s->negotiation != NULL && (s->op != NULL || !s->outbound)) {
@@ -482,8 +478,8 @@ static void mux_on_eof(void *stream_user) {
     free_stream(s);
 }
 
-static void mux_on_writable(void *stream_user) {
-  pu_stream *s = stream_user;
+void pu_stream_on_writable(void *stream) {
+  pu_stream *s = stream;
   if (s == NULL || s->op != NULL)
     return;
   s->busy++;
@@ -493,24 +489,15 @@ static void mux_on_writable(void *stream_user) {
     free_stream(s);
 }
 
-static void mux_on_reset(void *stream_user, int status, uint32_t code) {
-  pu_stream *s = stream_user;
+void pu_stream_on_reset(void *stream, int status, uint32_t code) {
+  pu_stream *s = stream;
   if (s == NULL)
     return;
   fail_stream(s, status == PU_E_RESET || status == PU_E_NOMEM ? status : PU_E_GONE, code);
 }
 
-const pu_yamux_callbacks pu_stream_yamux_callbacks = {
-    .output = mux_output,
-    .on_stream = mux_on_stream,
-    .on_acked = mux_on_acked,
-    .on_data = mux_on_data,
-    .on_eof = mux_on_eof,
-    .on_writable = mux_on_writable,
-    .on_reset = mux_on_reset,
-};
-
-/* on_timer: a negotiation took too long, or a lazy stream whose opener writes nothing says its tokens. */
+/* on_timer: a negotiation took too long, or a lazy stream whose opener writes nothing says its
+ * tokens. */
 static void on_timer(void *data) {
   pu_stream *s = data;
   pu_conn *c = s->conn;
@@ -527,9 +514,8 @@ static void on_timer(void *data) {
 
 void pu_streams_end(pu_conn *c) {
   pu_opens_end(c);
-  if (c->yamux != NULL)
-    pu_yamux_fail(c->yamux, PU_E_GONE);
-  while (!pu_list_empty(&c->streams)) /* yamux told all of its own; none is left */
+  c->session->ops->fail(c->session, PU_E_GONE);
+  while (!pu_list_empty(&c->streams)) /* the session told all of its own; none is left */
     fail_stream(PU_CONTAINER_OF(c->streams.next, pu_stream, link), PU_E_GONE, 0);
 }
 
@@ -562,11 +548,11 @@ pu_stream *pu_stream_begin(pu_conn *c, pu_open *op, const char *const *offers, s
     return NULL;
   }
   s->op = op;
-  *status = pu_yamux_open(c->yamux, s, &s->ys);
+  *status = c->session->ops->open(c->session, s, &s->ss);
   if (*status == 0 && lazy) {
     s->protocol = pu_strndup(&c->mem, offers[0], strlen(offers[0]));
     if (s->protocol == NULL) {
-      pu_yamux_stream_reset(s->ys, 0);
+      reset_below(s, 0);
       *status = PU_E_NOMEM;
     }
   }

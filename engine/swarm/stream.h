@@ -2,6 +2,7 @@
 #ifndef PU_SWARM_STREAM_H
 #define PU_SWARM_STREAM_H
 
+#include "negotiate/multistream.h"
 #include "swarm/conn.h"
 
 #define PU_STREAM_OFFERS_MAX 8 /* protocols offered for one stream */
@@ -11,7 +12,7 @@ typedef struct pu_open pu_open;
 struct pu_stream {
   pu_list link;  /* conn->streams */
   pu_conn *conn;
-  pu_yamux_stream *ys;
+  pu_session_stream *ss;
   pu_multistream *negotiation; /* until the answers are in; a lazy one is usable before */
   const pu_stream_events *events;
   void *user;
@@ -28,7 +29,7 @@ struct pu_stream {
   bool gone;
 };
 
-/* stream.c for open.c. pu_stream_begin opens at yamux and prepares the negotiation; |offers| live until
+/* stream.c for open.c. pu_stream_begin opens at the session and prepares the negotiation; |offers| live until
  * it is over (a lazy one keeps its own copy). PU_E_NO_STREAMS: later. */
 pu_stream *pu_stream_begin(pu_conn *c, pu_open *op, const char *const *offers, size_t count,
                            bool lazy, int *status);

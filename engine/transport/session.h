@@ -83,7 +83,7 @@ typedef struct pu_session_ops {
    * follows. Both may be called at any time after start, free only after close. */
   void (*close)(pu_session *s, uint32_t code, bool abort);
   void (*free)(pu_session *s);
-  /* chunk: the most bytes of one write that travel as one piece. */
+  /* chunk: the most bytes of one write that travel as one piece; at most 65536. */
   size_t (*chunk)(const pu_session *s);
 
   /* ---- streams ---- */
@@ -94,7 +94,8 @@ typedef struct pu_session_ops {
   size_t (*space)(const pu_session *s, const pu_session_stream *st);
   void (*wait)(pu_session *s, pu_session_stream *st);
   /* write sends |io|; returns bytes taken (fewer: on_writable follows), PU_E_CLOSED after close_write.
-   * |borrowed|: the memory stays valid until uncork or flush; taken bytes may be overwritten. */
+   * |borrowed|: the memory stays valid until uncork or flush. Taken bytes may be overwritten, except
+   * those of a span without head room. */
   ssize_t (*write)(pu_session *s, pu_session_stream *st, pu_span io, bool borrowed);
   /* write_now sends a short message (up to 4100 bytes and some tokens) also while the session is full of
    * others' bytes: whole, or PU_E_LIMIT (the window is too small). */

@@ -13,6 +13,7 @@
 #include "platform/sim.h"
 #include "support/sim_hosts.h"
 #include "swarm/conn.h"
+#include "transport/channel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

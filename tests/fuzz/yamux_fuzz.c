@@ -204,8 +204,10 @@ static int on_stream(void *user, pu_yamux_stream *s, uint32_t *code) {
   return 0;
 }
 
-static void on_acked(void *user) {
-  do_deed(user);
+static void on_acked(void *user, void *stream_user) {
+  (void)user;
+  if (stream_user != NULL)
+    do_deed(stream_user);
 }
 
 static size_t on_data(void *user, pu_span data) {

@@ -113,8 +113,11 @@ static inline int rig_on_stream(void *user, pu_yamux_stream *s, uint32_t *code) 
   return 0;
 }
 
-static inline void rig_on_acked(void *user) {
-  rig_stream *st = user;
+static inline void rig_on_acked(void *user, void *stream_user) {
+  rig_stream *st = stream_user;
+  (void)user;
+  if (st == NULL)
+    return;
   st->acked++;
   rig_hook(st, RIG_ACKED);
 }

@@ -169,8 +169,8 @@ typedef struct pu_conn_info {
   bool outbound, relayed, limited, identified;
   char addr[768];         /* remote multiaddr, without the peer */
   char agent[128];        /* "" before identify */
-  const char *transport;  /* "tcp", "circuit" */
-  const char *security, *muxer;
+  const char *transport;  /* "tcp", "ws", "wss", "quic-v1", "circuit" */
+  const char *security, *muxer; /* "noise", "tls"; "yamux", "quic" */
   uint64_t opened_unix_ms;
   uint64_t rtt_us;        /* 0: unknown */
   uint32_t streams;
@@ -240,8 +240,8 @@ PU_API void pu_stream_set_events(pu_stream *s, const pu_stream_events *events, v
 PU_API PU_MUST_CHECK ssize_t pu_stream_write(pu_stream *s, const void *data, size_t len);
 /* pu_stream_write_room is pu_stream_write for memory that may be overwritten, |head| bytes before and
  * |tail| bytes behind |data| included: with PU_STREAM_HEAD and PU_STREAM_TAIL nothing is copied. */
-#define PU_STREAM_HEAD 32
-#define PU_STREAM_TAIL 32
+#define PU_STREAM_HEAD 48
+#define PU_STREAM_TAIL 48
 PU_API PU_MUST_CHECK ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t head,
                                                   size_t tail);
 /* pu_stream_space returns how many bytes a write would take now; after 0 on_writable follows.

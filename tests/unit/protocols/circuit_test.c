@@ -1,5 +1,6 @@
 /* Connections through a relay, whole hosts at both ends: what they carry, how they end, what is
  * told. */
+#include "mux/yamux.h"
 #include "support/relay_peer.h"
 #include "support/tcp_app.h"
 #include "support/unit.h"

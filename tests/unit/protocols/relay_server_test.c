@@ -4,6 +4,7 @@
 #include "support/unit.h"
 #include "swarm/conn.h"
 #include "swarm/engine_priv.h"
+#include "transport/upgraded.h"
 
 #define MS 1000u
 #define ANSWER_US (5 * (uint64_t)SIM_SECOND)
@@ -334,8 +335,9 @@ static void test_cut_at_every_event(void **state) {
 /* raw_frame writes one frame of yamux of |source|'s stream past its muxer, in two records. */
 static void raw_frame(const relay_peer *source, const uint8_t *data, size_t len) {
   static uint8_t memory[PU_SPAN_HEAD + 65519 + PU_SPAN_TAIL];
-  pu_channel *c = &source->stream->conn->channel;
-  const uint32_t id = pu_yamux_stream_id(source->stream->ys);
+  pu_upgraded *u = PU_CONTAINER_OF(source->stream->conn->session, pu_upgraded, base);
+  pu_channel *c = &u->channel;
+  const uint32_t id = pu_yamux_stream_id((pu_yamux_stream *)source->stream->ss);
   uint8_t *at = memory + PU_SPAN_HEAD;
   const uint8_t header[12] = {0,
                               0,

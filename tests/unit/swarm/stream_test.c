@@ -1,5 +1,6 @@
 /* Streams between whole hosts of the simulated network: opening them in every way, and how they
  * end. */
+#include "mux/yamux.h"
 #include "swarm/stream.h"
 
 #include "support/sim_hosts.h"
