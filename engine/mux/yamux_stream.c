@@ -202,8 +202,9 @@ size_t pu_yamux_stream_space(const pu_yamux_stream *s) {
   return may_write(s) && !s->y->blocked && !s->y->in_output ? s->send_window : 0;
 }
 
-/* send_data sends one frame with at most |n| bytes from the front of |io|, and drops them from it.
- * Returns 0, or why the session ended. */
+/* send_data sends one frame with at most |n| bytes from the front of |io|, and drops them from it: they
+ * are head room of the next frame, unless |io| came without and is only read. Returns 0, or why the
+ * session ended. */
 static int send_data(pu_yamux_stream *s, pu_span *io, size_t n) {
   pu_yamux *y = s->y;
   uint8_t few[PU_SPAN_HEAD + PU_YAMUX_FEW_BYTES + PU_SPAN_TAIL];
@@ -228,7 +229,9 @@ static int send_data(pu_yamux_stream *s, pu_span *io, size_t n) {
   uint8_t flags = s->pending;
   s->pending = 0;
   s->send_window -= (uint32_t)n;
-  pu_span_drop(io, n); /* sent bytes are head room of the next frame */
+  pu_span_drop(io, n);
+  if (room != NULL)
+    io->head = 0;
   return yamux_send(y, YAMUX_DATA, flags, s->id, (uint32_t)n, &payload) ? 0 : y->status;
 }
 
