@@ -64,10 +64,11 @@ typedef enum pu_ma_kind {
   PU_MA_KIND_TCP,     /* /ip4 or ip6 or dns.../A/tcp/P[/p2p/T] */
   PU_MA_KIND_CIRCUIT, /* <relay addr>/p2p/R/p2p-circuit[/p2p/T] */
   PU_MA_KIND_QUIC,    /* /.../udp/P/quic-v1[/p2p/T] */
-  PU_MA_KIND_WS       /* /.../tcp/P/ws, /tls/ws, /wss */
+  PU_MA_KIND_WS       /* /.../tcp/P/ws, /tls/ws, /tls/sni/NAME/ws, /wss; and /http-path/PATH */
 } pu_ma_kind;
 
 /* An address taken apart. */
+#define PU_MA_PATH_MAX 128
 typedef struct pu_ma_target {
   pu_ma_kind kind;
   bool is_dns;          /* the host is a name */
@@ -75,6 +76,9 @@ typedef struct pu_ma_target {
   char host[256];       /* of the first hop, when a name */
   uint16_t port;
   int family;           /* 0 any, 4, 6: what /dns4 and /dns6 ask for */
+  bool tls;             /* of PU_MA_KIND_WS: inside TLS */
+  char sni[256];        /* of that: the web server's name when not |host|; else "" */
+  char path[PU_MA_PATH_MAX]; /* of PU_MA_KIND_WS: where on the web server, decoded; "": at its root */
   pu_peer_id relay;     /* of a circuit */
   pu_multiaddr relay_addr; /* of a circuit: <relay addr>/p2p/R, len 0 when only /p2p/R was given */
   pu_peer_id peer;      /* final /p2p, len 0 when absent */

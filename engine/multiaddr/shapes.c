@@ -93,6 +93,18 @@ static bool take_host(cursor *at, pu_ma_target *t) {
   return true;
 }
 
+/* take_text reads a component of |code| if there is one; false when it does not fit or holds a NUL. */
+static bool take_text(cursor *at, uint32_t code, char *out, size_t cap) {
+  if (at->done || at->c.code != code)
+    return true;
+  if (at->c.len >= cap || memchr(at->c.value, '\0', at->c.len) != NULL)
+    return false;
+  memcpy(out, at->c.value, at->c.len);
+  out[at->c.len] = '\0';
+  advance(at);
+  return true;
+}
+
 /* take_transport reads the part from the host to the last layer below our own security. */
 static bool take_transport(cursor *at, pu_ma_target *t) {
   if (!take_host(at, t))
@@ -103,14 +115,19 @@ static bool take_transport(cursor *at, pu_ma_target *t) {
       return false;
   } else if (take_port(at, PU_MA_TCP, &t->port)) {
     t->kind = PU_MA_KIND_TCP;
-    if (take(at, PU_MA_WS) || take(at, PU_MA_WSS)) {
+    if (take(at, PU_MA_WS)) {
       t->kind = PU_MA_KIND_WS;
+    } else if (take(at, PU_MA_WSS)) {
+      t->kind = PU_MA_KIND_WS;
+      t->tls = true;
     } else if (take(at, PU_MA_TLS)) {
-      (void)take(at, PU_MA_SNI);
-      if (!take(at, PU_MA_WS))
+      if (!take_text(at, PU_MA_SNI, t->sni, sizeof(t->sni)) || !take(at, PU_MA_WS))
         return false;
       t->kind = PU_MA_KIND_WS;
+      t->tls = true;
     }
+    if (t->kind == PU_MA_KIND_WS && !take_text(at, PU_MA_HTTP_PATH, t->path, sizeof(t->path)))
+      return false;
   } else {
     return false;
   }

@@ -351,8 +351,7 @@ int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
   return 0;
 }
 
-/* same_origin says whether two remote addresses are of one IPv4 address or IPv6 /64. */
-static bool same_origin(const pu_multiaddr *a, const pu_multiaddr *b) {
+bool pu_conn_same_origin(const pu_multiaddr *a, const pu_multiaddr *b) {
   pu_ma_component x, y;
   size_t i = 0, j = 0;
   if (!pu_multiaddr_next(a, &i, &x) || !pu_multiaddr_next(b, &j, &y) || x.code != y.code)
@@ -373,7 +372,7 @@ static const char *refuse_reason(const pu_engine *e, const pu_transport_conn *ac
     return NULL;
   PU_LIST_EACH(&e->conns, node, tmp) {
     const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    pending += c->pending_counted && same_origin(&c->info.remote, &accepted->remote);
+    pending += c->pending_counted && pu_conn_same_origin(&c->info.remote, &accepted->remote);
   }
   return pending >= e->limits.conns_pending_per_ip
              ? "too many connections in handshake of one address"

@@ -52,6 +52,8 @@ void pu_conn_enter(pu_conn *c);
 void pu_conn_leave(pu_conn *c);
 /* pu_conn_recheck asks the policy again; true when the connection was ended. */
 bool pu_conn_recheck(pu_conn *c);
+/* pu_conn_same_origin says whether two remote addresses are of one IPv4 address or IPv6 /64. */
+bool pu_conn_same_origin(const pu_multiaddr *a, const pu_multiaddr *b);
 bool pu_conn_is_limited(const pu_conn *c);
 /* pu_conn_touch notes that the connection is used (idle closing counts from now). */
 void pu_conn_touch(pu_conn *c);

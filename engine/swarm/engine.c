@@ -8,6 +8,7 @@
 #include "swarm/op.h"
 #include "swarm/peerstore.h"
 #include "swarm/swarm.h"
+#include "transport/ws.h"
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,7 +213,7 @@ static int make_platform(pu_engine *e, const pu_engine_config *config) {
 static void free_rest(pu_engine *e);
 
 int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err) {
-  pu_transport *tcp;
+  pu_transport *tcp, *ws;
   if (sodium_init() < 0)
     return pu_error_set(err, PU_E_CRYPTO, "libsodium does not start");
   pu_engine *e = calloc(1, sizeof *e); /* the root of all accounts is inside */
@@ -263,6 +264,10 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
     status = pu_tcp_transport_new(&e->mem, e->platform, &e->rx, pu_listen_dial_from, e, &tcp);
   if (status == 0) {
     pu_engine_add_transport(e, tcp);
+    status = pu_ws_transport_new(&e->mem, e->platform, tcp, &ws);
+  }
+  if (status == 0) {
+    pu_engine_add_transport(e, ws);
     status = pu_engine_install(e);
   }
   if (status != 0) {

@@ -60,6 +60,7 @@ typedef struct pu_listener {
   pu_engine *engine;
   pu_tcp_listener *tcp;
   pu_sockaddr address; /* as bound */
+  unsigned kinds;      /* pu_sniff_kind: what is served on it */
 } pu_listener;
 
 struct pu_engine {
@@ -86,6 +87,7 @@ struct pu_engine {
   uint64_t next_conn_id;
   uint32_t conn_count, pending_count; /* all; inbound in handshake */
   pu_list transports, modules, handlers, listeners;
+  pu_list sniffing; /* accepted, their first byte has not come (transport/sniff.h) */
   pu_list dials;    /* dialer.c */
   pu_list ops;      /* stream.c, dialer.c: pending operations that wait for a turn of the loop */
   pu_peerstore *peerstore;

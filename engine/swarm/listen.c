@@ -1,11 +1,14 @@
 /* Listeners and own addresses; see listen.h. */
 #include "swarm/listen.h"
 #include "swarm/conn.h"
+#include "transport/sniff.h"
+#include "transport/ws.h"
 #include <stdio.h>
 #include <string.h>
 
 void pu_listen_init(pu_engine *e) {
   pu_list_init(&e->listeners);
+  pu_list_init(&e->sniffing);
 }
 
 static void free_listener(pu_listener *l) {
@@ -18,6 +21,42 @@ void pu_listen_end(pu_engine *e) {
   PU_LIST_EACH(&e->listeners, node, tmp) {
     free_listener(PU_CONTAINER_OF(node, pu_listener, link));
   }
+  pu_sniff_end(&e->sniffing);
+}
+
+/* may_sniff says whether one more connection may keep its first byte to itself: as many as may be in
+ * handshake. */
+static bool may_sniff(const pu_engine *e, const pu_transport_conn *accepted) {
+  uint32_t all = 0, same = 0;
+  PU_LIST_EACH(&e->sniffing, node, tmp) {
+    const pu_sniff *s = PU_CONTAINER_OF(node, pu_sniff, link);
+    all++;
+    same += pu_conn_same_origin(&s->conn.remote, &accepted->remote);
+  }
+  return all < e->limits.conns_pending && (same < e->limits.conns_pending_per_ip ||
+                                           pu_multiaddr_is_loopback(&accepted->remote));
+}
+
+/* accept_ws makes the connection's raw one of WebSocket, which serves the upgrade within the deadline of
+ * the connection's handshake. */
+static void accept_ws(pu_engine *e, pu_transport_conn *conn) {
+  const pu_ws_config config = {.mem = &e->mem, .platform = e->platform};
+  conn->transport = "ws";
+  int status = pu_ws_append(&conn->remote, false);
+  if (status == 0)
+    status = pu_ws_append(&conn->local, false);
+  PU_ASSERT(status == 0); /* they are short */
+  if (pu_ws_raw_new(&config, conn->raw, &conn->raw) == 0)
+    pu_engine_accept(e, conn);
+}
+
+static void on_sniffed(void *data, pu_sniff_kind kind, const pu_transport_conn *sniffed) {
+  pu_engine *e = data;
+  pu_transport_conn conn = *sniffed;
+  if (kind == PU_SNIFF_HTTP)
+    accept_ws(e, &conn);
+  else
+    pu_engine_accept(e, &conn);
 }
 
 static void on_accept(void *data, pu_tcp *tcp) {
@@ -33,23 +72,49 @@ static void on_accept(void *data, pu_tcp *tcp) {
   pu_multiaddr_from_sockaddr(&sa, &conn.remote);
   pu_tcp_local(tcp, &sa);
   pu_multiaddr_from_sockaddr(&sa, &conn.local);
-  if (pu_tcp_raw_new(&e->mem, tcp, &e->rx, &conn.raw) == 0)
+  if (pu_tcp_raw_new(&e->mem, tcp, &e->rx, &conn.raw) != 0)
+    return;
+  if (l->kinds == PU_SNIFF_PLAIN) {
     pu_engine_accept(e, &conn);
+  } else if (!may_sniff(e, &conn)) {
+    conn.raw->ops->close(conn.raw, true);
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, PU_E_LIMIT,
+                   "too many connections that say nothing");
+  } else if (pu_sniff_start(&e->mem, e->platform, &conn, l->kinds, on_sniffed, e, &e->sniffing) !=
+             0) {
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, PU_E_NOMEM, "no memory for a connection");
+  }
 }
 
-static int listen_tcp(pu_engine *e, const pu_ma_target *target, const char *addr, pu_error *err) {
+static int announce(pu_engine *e) {
+  pu_engine_self_changed(e);
+  pu_engine_emit(e, PU_EVENT_ADDRESSES, NULL, NULL, NULL, 0, "");
+  return 0;
+}
+
+/* listen_tcp serves |kind| on a port of its own, or on one where another kind is served already. */
+static int listen_tcp(pu_engine *e, const pu_ma_target *target, pu_sniff_kind kind, const char *addr,
+                      pu_error *err) {
   size_t count = 0;
+  pu_sockaddr sa = target->addr;
+  sa.port = target->port;
   PU_LIST_EACH(&e->listeners, node, tmp) {
+    pu_listener *other = PU_CONTAINER_OF(node, pu_listener, link);
     count++;
+    if (!pu_sockaddr_equal(&other->address, &sa))
+      continue;
+    if ((other->kinds & kind) != 0)
+      return pu_error_set(err, PU_E_IN_USE, "already listening on %s", addr);
+    other->kinds |= kind;
+    return announce(e);
   }
   if (count >= PU_ENGINE_LISTENERS_MAX)
     return pu_error_set(err, PU_E_LIMIT, "at most %d listening addresses", PU_ENGINE_LISTENERS_MAX);
   pu_listener *l = pu_zalloc(&e->mem, sizeof *l);
   if (l == NULL)
     return pu_error_set(err, PU_E_NOMEM, "no memory to listen on %s", addr);
-  pu_sockaddr sa = target->addr;
-  sa.port = target->port;
   l->engine = e;
+  l->kinds = kind;
   int status = pu_tcp_listen(e->platform, &sa, PU_LISTEN_REUSE_PORT | PU_LISTEN_V6_ONLY, on_accept,
                              l, &l->tcp);
   if (status != 0) {
@@ -58,9 +123,7 @@ static int listen_tcp(pu_engine *e, const pu_ma_target *target, const char *addr
   }
   pu_tcp_listener_address(l->tcp, &l->address);
   pu_list_push(&e->listeners, &l->link);
-  pu_engine_self_changed(e);
-  pu_engine_emit(e, PU_EVENT_ADDRESSES, NULL, NULL, NULL, 0, "");
-  return 0;
+  return announce(e);
 }
 
 int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
@@ -70,11 +133,15 @@ int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
   if (status != 0)
     return status;
   pu_multiaddr_target(&a, &target);
-  if (target.kind == PU_MA_KIND_TCP && !target.is_dns && target.peer.len == 0)
-    return listen_tcp(e, &target, addr, err);
+  const bool own = !target.is_dns && target.peer.len == 0;
+  if (target.kind == PU_MA_KIND_TCP && own)
+    return listen_tcp(e, &target, PU_SNIFF_PLAIN, addr, err);
+  if (target.kind == PU_MA_KIND_WS && own && !target.tls && target.path[0] == '\0')
+    return listen_tcp(e, &target, PU_SNIFF_HTTP, addr, err);
   if (target.kind == PU_MA_KIND_CIRCUIT && target.peer.len == 0)
     return pu_engine_reserve(e, addr, 0, err);
-  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /tcp", addr);
+  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /tcp or /tcp/../ws",
+                      addr);
 }
 
 static bool is_any(const pu_sockaddr *sa) {
@@ -107,14 +174,24 @@ bool pu_listen_dial_from(void *engine, const pu_sockaddr *remote, pu_sockaddr *l
 
 /* ---- own addresses ---- */
 
+/* put_kinds lists |sa| once for each kind that is served there. */
+static size_t put_kinds(const pu_listener *l, const pu_sockaddr *sa, pu_multiaddr *out, size_t max) {
+  size_t count = 0;
+  for (unsigned kind = PU_SNIFF_PLAIN; kind <= PU_SNIFF_TLS && count < max; kind <<= 1) {
+    if ((l->kinds & kind) == 0)
+      continue;
+    pu_multiaddr_from_sockaddr(sa, &out[count]);
+    if (kind == PU_SNIFF_PLAIN || pu_ws_append(&out[count], kind == PU_SNIFF_TLS) == 0)
+      count++;
+  }
+  return count;
+}
+
 static size_t expand(pu_engine *e, const pu_listener *l, pu_multiaddr *out, size_t max) {
   pu_sockaddr addrs[PU_INTERFACE_ADDRS_MAX];
   size_t count = 0;
-  if (!is_any(&l->address)) {
-    if (max > 0)
-      pu_multiaddr_from_sockaddr(&l->address, &out[count++]);
-    return count;
-  }
+  if (!is_any(&l->address))
+    return put_kinds(l, &l->address, out, max);
   const size_t n = pu_interface_addrs(e->platform, addrs, PU_INTERFACE_ADDRS_MAX);
   for (size_t i = 0; i < n && count < max; i++) {
     const bool link_local = addrs[i].family == 6 && addrs[i].ip[0] == 0xfe && (addrs[i].ip[1] & 0xc0) == 0x80;
@@ -122,7 +199,7 @@ static size_t expand(pu_engine *e, const pu_listener *l, pu_multiaddr *out, size
       continue; /* a link-local address means nothing to others without its zone */
     addrs[i].port = l->address.port;
     addrs[i].scope = 0;
-    pu_multiaddr_from_sockaddr(&addrs[i], &out[count++]);
+    count += put_kinds(l, &addrs[i], out + count, max - count);
   }
   return count;
 }

@@ -10,7 +10,9 @@ typedef struct pu_raw pu_raw;
 
 typedef struct pu_raw_events {
   /* on_bytes hands over what arrived; all of it is taken, and the memory is the receiver's to
-   * overwrite until it returns. The receiver holds the flow back by pu_raw_ops.want_read. */
+   * overwrite until it returns. The receiver holds the flow back by pu_raw_ops.want_read; what was
+   * read before may still come. A receiver that has not touched the bytes and hands a TCP
+   * connection to another (set_events inside on_bytes) has taken none: the other one gets them. */
   void (*on_bytes)(void *user, pu_span data);
   /* place (may be NULL) says where the next bytes should land: memory for the rest of a record
    * whose beginning is kept, so that it need not be copied. A raw connection that reads may use

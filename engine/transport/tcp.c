@@ -47,9 +47,14 @@ static void read_once(tcp_raw *r, bool *more) {
     r->events->on_placed(r->user, placed);
     got -= placed;
   }
-  if (got > 0 && !r->closed && r->events != NULL)
-    r->events->on_bytes(r->user, (pu_span){r->rx->bytes + PU_SPAN_HEAD, got, PU_SPAN_HEAD,
-                                           PU_SPAN_TAIL + PU_RX_BYTES - got});
+  const pu_span data = {r->rx->bytes + PU_SPAN_HEAD, got, PU_SPAN_HEAD,
+                        PU_SPAN_TAIL + PU_RX_BYTES - got};
+  const pu_raw_events *before = r->events;
+  if (got == 0 || r->closed || before == NULL)
+    return;
+  before->on_bytes(r->user, data);
+  if (!r->closed && r->events != NULL && r->events != before)
+    r->events->on_bytes(r->user, data); /* handed on, see raw.h */
 }
 
 static void leave_event(tcp_raw *r) {

@@ -38,6 +38,11 @@ static void kinds(void **state) {
       {PU_MA_KIND_WS, "/ip4/1.2.3.4/tcp/5/wss/p2p/" PEER_T},
       {PU_MA_KIND_WS, "/dns4/a/tcp/5/tls/ws"},
       {PU_MA_KIND_WS, "/dns4/a/tcp/5/tls/sni/b/ws"},
+      {PU_MA_KIND_WS, "/ip4/1.2.3.4/tcp/5/ws/http-path/a%2Fb/p2p/" PEER_T},
+      {PU_MA_KIND_OTHER, "/ip4/1.2.3.4/tcp/5/ws/http-path/a%00b"},
+      {PU_MA_KIND_OTHER, "/ip4/1.2.3.4/tcp/5/http-path/a"},
+      {PU_MA_KIND_OTHER, "/dns4/a/tcp/5/sni/b/ws"},
+      {PU_MA_KIND_OTHER, "/dns4/a/tcp/5/tls/sni/b"},
       {PU_MA_KIND_CIRCUIT, "/ip4/1.2.3.4/tcp/5/p2p/" PEER_R "/p2p-circuit"},
       {PU_MA_KIND_CIRCUIT, "/p2p/" PEER_R "/p2p-circuit/p2p/" PEER_T},
       {PU_MA_KIND_CIRCUIT, "/dns4/a/udp/5/quic-v1/p2p/" PEER_R "/p2p-circuit/p2p/" PEER_T},
@@ -96,6 +101,24 @@ static void parts(void **state) {
   assert_int_equal(target(longer).kind, PU_MA_KIND_TCP);
   memset(longer + 6, 'a', 256);
   (void)snprintf(longer + 6 + 256, 100, "/tcp/1");
+  assert_int_equal(target(longer).kind, PU_MA_KIND_OTHER);
+}
+
+static void web_parts(void **state) {
+  (void)state;
+  pu_ma_target t = target("/ip4/1.2.3.4/tcp/5/ws");
+  assert_true(!t.tls && t.sni[0] == '\0' && t.path[0] == '\0');
+  t = target("/dns4/a/tcp/5/wss");
+  assert_true(t.tls && t.sni[0] == '\0');
+  t = target("/ip4/1.2.3.4/tcp/5/tls/sni/web.example/ws/http-path/a%2Fb%20c/p2p/" PEER_T);
+  assert_true(t.tls && is_peer(&t.peer, PEER_T));
+  assert_string_equal(t.sni, "web.example");
+  assert_string_equal(t.path, "a/b c");
+  char longer[400] = "/dns4/a/tcp/5/ws/http-path/";
+  const size_t head = strlen(longer);
+  memset(longer + head, 'p', PU_MA_PATH_MAX - 1);
+  assert_int_equal(target(longer).kind, PU_MA_KIND_WS);
+  memset(longer + head, 'p', PU_MA_PATH_MAX);
   assert_int_equal(target(longer).kind, PU_MA_KIND_OTHER);
 }
 
@@ -174,6 +197,6 @@ static void classes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(kinds), cmocka_unit_test(parts),
-                                     cmocka_unit_test(classes)};
+                                     cmocka_unit_test(web_parts), cmocka_unit_test(classes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

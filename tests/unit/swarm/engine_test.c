@@ -109,7 +109,11 @@ static void test_listening(void **state) {
       {"/ip4/10.0.0.9/tcp/4001", PU_E_NO_ADDRESS},
       {"/ip4/10.0.0.1", PU_E_UNSUPPORTED},
       {"/ip4/10.0.0.1/udp/4001/quic-v1", PU_E_UNSUPPORTED},
-      {"/ip4/10.0.0.1/tcp/4001/ws", PU_E_UNSUPPORTED},
+      {"/ip4/10.0.0.1/tcp/4001/ws", 0},
+      {"/ip4/10.0.0.1/tcp/4001/ws", PU_E_IN_USE},
+      {"/ip4/10.0.0.1/tcp/4002/ws", 0},
+      {"/ip4/10.0.0.1/tcp/4003/ws/http-path/a", PU_E_UNSUPPORTED},
+      {"/dns4/a.example/tcp/1/ws", PU_E_UNSUPPORTED},
       {"/dns4/a.example/tcp/1", PU_E_UNSUPPORTED},
       {"nonsense", PU_E_PARSE},
       {"/ip4/300.0.0.1/tcp/1", PU_E_PARSE},
@@ -119,8 +123,9 @@ static void test_listening(void **state) {
     assert_int_equal(pu_engine_listen(h.engine, cases[i].addr, &err), cases[i].status);
     assert_int_equal(err.detail[0] != '\0', cases[i].status != 0);
   }
-  assert_string_equal(own_addrs(&h), "/ip4/10.0.0.1/tcp/4001 ");
-  assert_int_equal(h.events[PU_EVENT_ADDRESSES], 1);
+  assert_string_equal(own_addrs(&h), "/ip4/10.0.0.1/tcp/4001 /ip4/10.0.0.1/tcp/4001/ws "
+                                     "/ip4/10.0.0.1/tcp/4002/ws ");
+  assert_int_equal(h.events[PU_EVENT_ADDRESSES], 3);
   /* A wildcard stands for the interfaces' addresses, port 0 for the one that was free. */
   assert_int_equal(pu_engine_listen(g.engine, "/ip4/0.0.0.0/tcp/0", NULL), 0);
   assert_non_null(strstr(own_addrs(&g), "/ip4/10.0.0.2/tcp/"));
