@@ -1,8 +1,9 @@
-/* UDP of the simulated network: datagrams that are delayed, reordered by jitter, lost, doubled, damaged, too
- * long for the path, or too many for its queue. The model as a whole is at the top of sim.c.
+/* UDP of the simulated network: datagrams that are delayed, reordered by jitter, lost, doubled,
+ * damaged, too long for the path, or too many for its queue. The model as a whole is at the top of
+ * sim.c.
  *
- * A socket keeps at most RECEIVE_BYTES that were not read; the rest is lost, as on a real one. Sending never
- * blocks. Sockets live until the end of the network, as events refer to them. */
+ * A socket keeps at most RECEIVE_BYTES that were not read; the rest is lost, as on a real one.
+ * Sending never blocks. Sockets live until the end of the network, as events refer to them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,8 +57,8 @@ static bool same_ip(const pu_sockaddr *a, const pu_sockaddr *b) {
 /* ---- readiness ---- */
 
 static bool is_ready(const sim_udp *u) {
-  return !u->closed && (((u->want & PU_WANT_READ) != 0 && u->first != NULL) ||
-                        (u->want & PU_WANT_WRITE) != 0);
+  return !u->closed &&
+         (((u->want & PU_WANT_READ) != 0 && u->first != NULL) || (u->want & PU_WANT_WRITE) != 0);
 }
 
 static void poke(sim_udp *u);
@@ -88,7 +89,8 @@ void sim_udp_want(pu_udp *base, unsigned want) {
 
 /* ---- the way of a datagram ---- */
 
-/* find_socket returns who would get what is sent to |to|, as seen from outside the host or from itself. */
+/* find_socket returns who would get what is sent to |to|, as seen from outside the host or from
+ * itself. */
 static sim_udp *find_socket(pu_sim *sim, const pu_sockaddr *to) {
   for (sim_udp *u = sim->udps; u != NULL; u = u->next) {
     if (u->closed)
@@ -205,8 +207,11 @@ ssize_t sim_udp_recv(pu_udp *base, pu_datagrams *batches, size_t n) {
     const size_t room = b->len;
     const datagram *head = u->first;
     uint8_t *const data = b->data;
-    *b = (pu_datagrams){.local = head->to, .remote = head->from, .data = data,
-                        .segment = head->len, .ecn = head->ecn};
+    *b = (pu_datagrams){.local = head->to,
+                        .remote = head->from,
+                        .data = data,
+                        .segment = head->len,
+                        .ecn = head->ecn};
     bool whole = true;
     while (u->first != NULL && whole) {
       datagram *d = u->first;

@@ -1,6 +1,8 @@
-/* UDP of the libuv door: many datagrams in one system call, by the kernel's segmentation offload (UDP_SEGMENT
- * to send, UDP_GRO to receive) and recvmmsg. A kernel or a device that has none is found out by its refusal,
- * and then the datagrams go one by one. */
+/* UDP of the libuv door: many datagrams in one system call, by the kernel's segmentation offload
+ * (UDP_SEGMENT to send, UDP_GRO to receive) and recvmmsg. A kernel or a device that has none is
+ * found out by its refusal, and then the datagrams go one by one. */
+#include "platform/uv_udp.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -10,7 +12,6 @@
 
 #include "platform/assert.h"
 #include "platform/uv_priv.h"
-#include "platform/uv_udp.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -116,7 +117,7 @@ ssize_t pu_uv_udp_recv(pu_udp *base, pu_datagrams *batches, size_t n) {
     const int status = pu_uv_error(errno);
     /* A port that could not be reached is told here; whoever sent there learns it by silence. */
     return status == PU_E_REFUSED || status == PU_E_UNREACHABLE || status == PU_E_RESET ? PU_E_AGAIN
-                                                                                      : status;
+                                                                                        : status;
   }
   for (int i = 0; i < count; i++) {
     pu_datagrams got = {.data = batches[i].data, .len = messages[i].msg_len, .local = u->bound};

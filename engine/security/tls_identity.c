@@ -1,7 +1,8 @@
-/* The libp2p certificate (wire 7): made once, lazily, and checked by hand, since GnuTLS checks nothing about
- * trust when no authority is configured, and not even a certificate's own signature. */
+/* The libp2p certificate (wire 7): made once, lazily, and checked by hand, since GnuTLS checks
+ * nothing about trust when no authority is configured, and not even a certificate's own signature.
+ */
 #include "security/tls_identity.h"
-#include "platform/assert.h"
+
 #include <gnutls/abstract.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
@@ -9,18 +10,20 @@
 #include <string.h>
 #include <time.h>
 
+#include "platform/assert.h"
+
 #define EXTENSION_OID "1.3.6.1.4.1.53594.1.1"
 #define SIGNATURE_PREFIX "libp2p-tls-handshake:"
 #define CERTIFICATE_MAX 8192u /* of a peer: an RSA key of 8192 bits twice fits */
 #define SPKI_MAX 2048u
-#define TOLERANCE_S 86400u    /* small machines boot without a clock */
+#define TOLERANCE_S 86400u /* small machines boot without a clock */
 #define RSA_MIN_BITS 2048u
 #define RSA_MAX_BITS 8192u
 #define SECONDS_PER_YEAR 31557600
 
 /* AES-128-GCM first: the machine's own instructions do it, and GnuTLS's ChaCha20 is slow. */
-#define CIPHERS                                                                                    \
-  "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"        \
+#define CIPHERS                                                                             \
+  "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:" \
   "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"
 
 struct pu_tls_identity {
@@ -219,8 +222,8 @@ int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **out, size_t 
   return status;
 }
 
-int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool initiator, bool quic,
-                   const char *const *alpn, size_t alpn_count) {
+int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool initiator,
+                   bool quic, const char *const *alpn, size_t alpn_count) {
   gnutls_datum_t names[8];
   const int status = ready(t);
   if (status != 0)
@@ -242,8 +245,8 @@ int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool 
 
 /* ---- a peer's certificate ---- */
 
-/* check_self_signature verifies the certificate's signature with its own key: GnuTLS holds a certificate
- * that is its own trust anchor for good without looking. */
+/* check_self_signature verifies the certificate's signature with its own key: GnuTLS holds a
+ * certificate that is its own trust anchor for good without looking. */
 static bool check_self_signature(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const der *tbs) {
   uint8_t bytes[RSA_MAX_BITS / 8 + 64];
   size_t len = sizeof bytes;
@@ -259,20 +262,19 @@ static bool check_self_signature(gnutls_x509_crt_t crt, gnutls_pubkey_t public, 
 /* find_spki returns the key's bytes as they stand in the certificate. */
 static bool find_spki(const der *tbs_content, der *spki) {
   der at = *tbs_content, skipped;
-  (void)take(&at, 0xa0, &skipped, NULL);                    /* version */
-  return take(&at, 0x02, &skipped, NULL) &&                 /* serial */
-         take(&at, 0x30, &skipped, NULL) &&                 /* algorithm */
-         take(&at, 0x30, &skipped, NULL) &&                 /* issuer */
-         take(&at, 0x30, &skipped, NULL) &&                 /* validity */
-         take(&at, 0x30, &skipped, NULL) &&                 /* subject */
+  (void)take(&at, 0xa0, &skipped, NULL);    /* version */
+  return take(&at, 0x02, &skipped, NULL) && /* serial */
+         take(&at, 0x30, &skipped, NULL) && /* algorithm */
+         take(&at, 0x30, &skipped, NULL) && /* issuer */
+         take(&at, 0x30, &skipped, NULL) && /* validity */
+         take(&at, 0x30, &skipped, NULL) && /* subject */
          take(&at, 0x30, &skipped, spki);
 }
 
 static bool has_unknown_critical(gnutls_x509_crt_t crt) {
   static const char *const known[] = {EXTENSION_OID, GNUTLS_X509EXT_OID_KEY_USAGE,
                                       GNUTLS_X509EXT_OID_EXTENDED_KEY_USAGE,
-                                      GNUTLS_X509EXT_OID_BASIC_CONSTRAINTS,
-                                      GNUTLS_X509EXT_OID_SAN};
+                                      GNUTLS_X509EXT_OID_BASIC_CONSTRAINTS, GNUTLS_X509EXT_OID_SAN};
   for (unsigned i = 0;; i++) {
     char oid[128];
     size_t len = sizeof oid;
@@ -330,7 +332,8 @@ static int check_signed_key(gnutls_x509_crt_t crt, const der *spki, pu_public_ke
   *why = "the libp2p extension of the peer's certificate is malformed";
   der in = {extension.data, extension.size};
   if (spki->len > SPKI_MAX || !take(&in, 0x30, &body, NULL) || !take(&body, 0x04, &public, NULL) ||
-      !take(&body, 0x04, &signature, NULL) || body.len != 0 || signature.len > PU_KEY_MAX_SIGNATURE ||
+      !take(&body, 0x04, &signature, NULL) || body.len != 0 ||
+      signature.len > PU_KEY_MAX_SIGNATURE ||
       pu_public_key_parse(public.data, public.len, key) != 0)
     goto out;
   memcpy(message, SIGNATURE_PREFIX, sizeof SIGNATURE_PREFIX - 1);
@@ -401,8 +404,9 @@ int pu_tls_check_certificate(const uint8_t *bytes, size_t len, uint64_t now_s,
   return 0;
 }
 
-int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_s, const pu_peer_id *expected,
-                      pu_public_key *key, pu_peer_id *peer, const char **why) {
+int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_s,
+                      const pu_peer_id *expected, pu_public_key *key, pu_peer_id *peer,
+                      const char **why) {
   unsigned count = 0;
   const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &count);
   if (list == NULL || count != 1) {

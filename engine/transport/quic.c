@@ -1,10 +1,12 @@
 /* QUIC as a transport: which socket a dial leaves from, and what all sockets share. See quic.h. */
 #include "transport/quic.h"
+
+#include <sodium.h>
+#include <string.h>
+
 #include "base/hkdf.h"
 #include "platform/assert.h"
 #include "transport/quic_priv.h"
-#include <sodium.h>
-#include <string.h>
 
 /* ---- keys, budgets, buffers ---- */
 
@@ -13,10 +15,12 @@ void pu_quic_derive_keys(const pu_key *key, uint8_t reset[static 32], uint8_t to
   static const char token_info[] = "libp2p quic token generator key";
   uint8_t secret[64], prk[PU_HKDF_HASH_BYTES];
   pu_key_secret(key, secret);
-  pu_hkdf_extract(NULL, 0, secret, sizeof secret, prk);
+  pu_hkdf_extract((const uint8_t *)"", 0, secret, sizeof secret, prk);
   /* 32 bytes are never too many. */
-  PU_ASSERT(pu_hkdf_expand(prk, (const uint8_t *)reset_info, sizeof reset_info - 1, reset, 32) == 0);
-  PU_ASSERT(pu_hkdf_expand(prk, (const uint8_t *)token_info, sizeof token_info - 1, token, 32) == 0);
+  PU_ASSERT(pu_hkdf_expand(prk, (const uint8_t *)reset_info, sizeof reset_info - 1, reset, 32) ==
+            0);
+  PU_ASSERT(pu_hkdf_expand(prk, (const uint8_t *)token_info, sizeof token_info - 1, token, 32) ==
+            0);
   sodium_memzero(secret, sizeof secret);
   sodium_memzero(prk, sizeof prk);
 }
@@ -68,14 +72,15 @@ static bool is_loopback(const pu_sockaddr *sa) {
   return sa->family == 4 ? sa->ip[0] == 127 : memcmp(sa->ip, one, 16) == 0;
 }
 
-/* serves says whether a dial to |remote| can leave from |ep|: what is bound to loopback cannot reach out,
- * and the other way round. */
+/* serves says whether a dial to |remote| can leave from |ep|: what is bound to loopback cannot
+ * reach out, and the other way round. */
 static bool serves(const quic_endpoint *ep, const pu_sockaddr *remote) {
   return ep->bound.family == remote->family &&
          (is_any(&ep->bound) || is_loopback(&ep->bound) == is_loopback(remote));
 }
 
-/* endpoint_for prefers a listening socket, since NATs map by port, and opens one of its own else. */
+/* endpoint_for prefers a listening socket, since NATs map by port, and opens one of its own else.
+ */
 static int endpoint_for(pu_quic *q, const pu_sockaddr *remote, quic_endpoint **out) {
   quic_endpoint *found = NULL;
   PU_LIST_EACH(&q->endpoints, node, tmp) {
@@ -186,8 +191,11 @@ static void free_transport(pu_transport *t) {
   pu_free(q);
 }
 
-static const pu_transport_ops transport_ops = {
-    .name = "quic-v1", .can_dial = can_dial, .dial = dial, .cancel = cancel, .free = free_transport};
+static const pu_transport_ops transport_ops = {.name = "quic-v1",
+                                               .can_dial = can_dial,
+                                               .dial = dial,
+                                               .cancel = cancel,
+                                               .free = free_transport};
 
 /* ---- life ---- */
 

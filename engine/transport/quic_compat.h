@@ -1,5 +1,5 @@
-/* The only door to ngtcp2: its headers, and what differs between 0.12 (Debian 12) and 1.x behind the names
- * of 1.x. No other file includes ngtcp2's headers. */
+/* The only door to ngtcp2: its headers, and what differs between 0.12 (Debian 12) and 1.x behind
+ * the names of 1.x. No other file includes ngtcp2's headers. */
 #ifndef PU_TRANSPORT_QUIC_COMPAT_H
 #define PU_TRANSPORT_QUIC_COMPAT_H
 
@@ -56,7 +56,8 @@ static inline void pu_ngtcp2_set_token(ngtcp2_settings *settings, uint8_t *token
 #endif
 }
 
-static inline void pu_ngtcp2_set_original_dcid(ngtcp2_transport_params *params, const ngtcp2_cid *cid) {
+static inline void pu_ngtcp2_set_original_dcid(ngtcp2_transport_params *params,
+                                               const ngtcp2_cid *cid) {
   params->original_dcid = *cid;
 #if PU_NGTCP2_1
   params->original_dcid_present = 1;
@@ -79,7 +80,8 @@ static inline int pu_ngtcp2_shutdown_stream_read(ngtcp2_conn *conn, int64_t id, 
 #endif
 }
 
-/* pu_ngtcp2_scids fills our own connection IDs; returns how many (of |max|, 0 when there are more). */
+/* pu_ngtcp2_scids fills our own connection IDs; returns how many (of |max|, 0 when there are more).
+ */
 static inline size_t pu_ngtcp2_scids(ngtcp2_conn *conn, ngtcp2_cid *out, size_t max) {
 #if PU_NGTCP2_1
   const size_t count = ngtcp2_conn_get_scid(conn, NULL);

@@ -1,15 +1,16 @@
-/* One UDP socket of QUIC: whose a datagram is, by its connection ID, and what is answered to those that are
- * nobody's: version negotiation, Retry, a refusal, a stateless reset (RFC 9000 5.2, 6, 8.1, 10.3). All of
- * those cost no memory, and each has a budget per second. */
-#include "platform/assert.h"
-#include "transport/quic_priv.h"
+/* One UDP socket of QUIC: whose a datagram is, by its connection ID, and what is answered to those
+ * that are nobody's: version negotiation, Retry, a refusal, a stateless reset (RFC 9000 5.2,
+ * 6, 8.1, 10.3). All of those cost no memory, and each has a budget per second. */
 #include <sodium.h>
 #include <string.h>
 
-#define READS_PER_EVENT 2      /* other sockets get their turn after so many */
+#include "platform/assert.h"
+#include "transport/quic_priv.h"
+
+#define READS_PER_EVENT 2 /* other sockets get their turn after so many */
 #define FIRST_BUCKETS 16u
 #define RETRY_LIFETIME_NS (10u * NGTCP2_SECONDS)
-#define RESET_MIN_BYTES 22u    /* of an answer: below it is told from a packet by its length */
+#define RESET_MIN_BYTES 22u /* of an answer: below it is told from a packet by its length */
 #define RESET_MAX_BYTES 40u
 #define INITIAL_MIN_BYTES 1200u
 
@@ -225,17 +226,19 @@ static void answer(quic_endpoint *ep, const pu_datagrams *to, uint8_t *data, ngt
 static void send_reset(quic_endpoint *ep, const pu_datagrams *from, const ngtcp2_version_cid *vc,
                        size_t len) {
   pu_quic *q = ep->quic;
-  uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], random[RESET_MAX_BYTES], out[RESET_MAX_BYTES + 32];
+  uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], random[RESET_MAX_BYTES],
+      out[RESET_MAX_BYTES + 32];
   ngtcp2_cid cid;
   /* Shorter than what it answers, so that two of us cannot answer each other for ever. */
-  if (len <= RESET_MIN_BYTES || !pu_quic_spend(q, &q->reset_budget, PU_QUIC_RESETS_PER_S))
+  if (len <= RESET_MIN_BYTES)
     return;
   const size_t total = len - 1 < RESET_MAX_BYTES ? len - 1 : RESET_MAX_BYTES;
   if (total < NGTCP2_STATELESS_RESET_TOKENLEN + NGTCP2_MIN_STATELESS_RESET_RANDLEN)
     return;
   ngtcp2_cid_init(&cid, vc->dcid, vc->dcidlen);
   pu_random(q->config.platform, random, sizeof random);
-  if (ngtcp2_crypto_generate_stateless_reset_token(token, q->reset_key, sizeof q->reset_key, &cid) != 0)
+  if (ngtcp2_crypto_generate_stateless_reset_token(token, q->reset_key, sizeof q->reset_key,
+                                                   &cid) != 0)
     return;
   q->stats.resets++;
   answer(ep, from, out,
@@ -243,7 +246,28 @@ static void send_reset(quic_endpoint *ep, const pu_datagrams *from, const ngtcp2
                                           total - NGTCP2_STATELESS_RESET_TOKENLEN));
 }
 
-static void send_versions(quic_endpoint *ep, const pu_datagrams *from, const ngtcp2_version_cid *vc) {
+/* unknown_short handles a packet whose connection ID is nobody's: it may be a stateless reset,
+ * which only its sender's address and its last bytes tell, or it asks for one of ours. The look
+ * through all connections has the same budget as the answer. */
+static void unknown_short(quic_endpoint *ep, const pu_datagrams *from, const ngtcp2_version_cid *vc,
+                          uint8_t *data, size_t len) {
+  pu_quic *q = ep->quic;
+  q->stats.dropped++;
+  if (!pu_quic_spend(q, &q->reset_budget, PU_QUIC_RESETS_PER_S))
+    return;
+  PU_LIST_EACH(&ep->sessions, node, tmp) {
+    quic_session *s = PU_CONTAINER_OF(node, quic_session, link);
+    if (!pu_sockaddr_equal(&s->remote, &from->remote))
+      continue;
+    pu_quic_session_read(s, from, data, len);
+    if (s->reset_by_peer)
+      return;
+  }
+  send_reset(ep, from, vc, len);
+}
+
+static void send_versions(quic_endpoint *ep, const pu_datagrams *from,
+                          const ngtcp2_version_cid *vc) {
   pu_quic *q = ep->quic;
   static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
   uint8_t out[256], random;
@@ -252,8 +276,8 @@ static void send_versions(quic_endpoint *ep, const pu_datagrams *from, const ngt
   pu_random(q->config.platform, &random, 1);
   q->stats.version_negotiations++;
   answer(ep, from, out,
-         ngtcp2_pkt_write_version_negotiation(out, sizeof out, random, vc->scid, vc->scidlen, vc->dcid,
-                                              vc->dcidlen, versions, PU_COUNT(versions)));
+         ngtcp2_pkt_write_version_negotiation(out, sizeof out, random, vc->scid, vc->scidlen,
+                                              vc->dcid, vc->dcidlen, versions, PU_COUNT(versions)));
 }
 
 static void send_retry(quic_endpoint *ep, const pu_datagrams *from, const ngtcp2_pkt_hd *hd) {
@@ -284,8 +308,8 @@ static void send_refusal(quic_endpoint *ep, const pu_datagrams *from, const ngtc
   if (!pu_quic_spend(q, &q->retry_budget, PU_QUIC_RETRIES_PER_S))
     return;
   answer(ep, from, out,
-         ngtcp2_crypto_write_connection_close(out, sizeof out, hd->version, &hd->scid, &hd->dcid, code,
-                                              NULL, 0));
+         ngtcp2_crypto_write_connection_close(out, sizeof out, hd->version, &hd->scid, &hd->dcid,
+                                              code, NULL, 0));
 }
 
 /* ---- beginnings ---- */
@@ -327,13 +351,15 @@ static int token_of(quic_endpoint *ep, const pu_datagrams *packet, const ngtcp2_
     return 0;
   pu_quic_path(&ep->bound, &packet->remote, &path);
   return ngtcp2_crypto_verify_retry_token(odcid, token, len, q->token_key, sizeof q->token_key,
-                                          hd->version, path.path.remote.addr, path.path.remote.addrlen,
-                                          &hd->dcid, RETRY_LIFETIME_NS, pu_quic_now(q)) == 0
+                                          hd->version, path.path.remote.addr,
+                                          path.path.remote.addrlen, &hd->dcid, RETRY_LIFETIME_NS,
+                                          pu_quic_now(q)) == 0
              ? 1
              : PU_E_PROTOCOL;
 }
 
-static void accept_packet(quic_endpoint *ep, const pu_datagrams *packet, uint8_t *data, size_t len) {
+static void accept_packet(quic_endpoint *ep, const pu_datagrams *packet, uint8_t *data,
+                          size_t len) {
   pu_quic *q = ep->quic;
   ngtcp2_pkt_hd hd;
   ngtcp2_cid odcid;
@@ -395,8 +421,7 @@ static void dispatch(quic_endpoint *ep, const pu_datagrams *from, uint8_t *data,
   } else if (e != NULL) {
     tomb_packet(ep, e->tomb);
   } else if ((data[0] & 0x80) == 0) {
-    q->stats.dropped++;
-    send_reset(ep, from, &vc, len);
+    unknown_short(ep, from, &vc, data, len);
   } else if (ep->listening) {
     accept_packet(ep, from, data, len);
   } else {
@@ -434,12 +459,14 @@ static const pu_udp_events udp_events = {on_readable, on_writable};
 
 /* ---- life ---- */
 
-int pu_quic_endpoint_open(pu_quic *q, const pu_sockaddr *addr, bool listening, quic_endpoint **out) {
+int pu_quic_endpoint_open(pu_quic *q, const pu_sockaddr *addr, bool listening,
+                          quic_endpoint **out) {
   quic_endpoint *ep = pu_zalloc(q->config.mem, sizeof *ep);
   if (ep == NULL)
     return PU_E_NOMEM;
   ep->quic = q;
   ep->listening = listening;
+  pu_list_init(&ep->sessions);
   pu_list_init(&ep->tombs);
   pu_list_init(&ep->waiting);
   pu_timer_init(&ep->tomb_timer, q->config.platform, on_tombs, ep);
@@ -457,7 +484,7 @@ int pu_quic_endpoint_open(pu_quic *q, const pu_sockaddr *addr, bool listening, q
 }
 
 void pu_quic_endpoint_close(quic_endpoint *ep) {
-  PU_ASSERT(ep->session_count == 0 && ep->busy == 0);
+  PU_ASSERT(pu_list_empty(&ep->sessions) && ep->busy == 0);
   ep->closed = true;
   pu_timer_stop(&ep->tomb_timer);
   while (!pu_list_empty(&ep->tombs))

@@ -1,14 +1,15 @@
 /* What the files of QUIC share: quic.c (transport and dials), quic_endpoint.c (one UDP socket),
- * quic_session.c (one connection), quic_write.c (what it sends), quic_stream.c (its streams), quic_tls.c
- * (its handshake). */
+ * quic_session.c (one connection), quic_callbacks.c (what ngtcp2 tells it), quic_write.c (what it
+ * sends), quic_stream.c (its streams), quic_tls.c (its handshake). */
 #ifndef PU_TRANSPORT_QUIC_PRIV_H
 #define PU_TRANSPORT_QUIC_PRIV_H
+
+#include <netinet/in.h>
 
 #include "base/fifo.h"
 #include "base/list.h"
 #include "transport/quic.h"
 #include "transport/quic_compat.h"
-#include <netinet/in.h>
 
 #define QUIC_CID_BYTES 8u       /* of our own connection IDs */
 #define QUIC_PACKET_MAX 1452u   /* UDP payload we send at most: Ethernet's MTU over IPv6 */
@@ -89,7 +90,7 @@ struct quic_endpoint {
   pu_list tombs;
   size_t tomb_count;
   pu_timer tomb_timer;
-  size_t session_count;
+  pu_list sessions;
   uint8_t *pending; /* a batch that the socket did not take, and who waits behind it */
   pu_datagrams pending_batch;
   pu_list waiting; /* quic_session.wait */
@@ -106,30 +107,32 @@ struct quic_stream {
   quic_session *session;
   void *user;
   int64_t id;
-  pu_list link;    /* session->streams */
-  pu_list sending; /* session->sending: bytes or FIN to send, and allowed to */
-  pu_list events;  /* session->events: something to tell the user */
+  pu_list link;                      /* session->streams */
+  pu_list sending;                   /* session->sending: bytes or FIN to send, and allowed to */
+  pu_list events;                    /* session->events: something to tell the user */
+  pu_list waiting;                   /* session->waiters: on_writable is due when there is space */
   quic_chunk *first, *last, *cursor; /* cursor: holds |sent_at|; NULL: |first| does */
   uint64_t first_at; /* stream offset of |first|'s first byte: all before is acknowledged */
   uint64_t cursor_at;
-  uint64_t end_at;   /* of the last byte that was queued */
-  uint64_t sent_at;  /* of the next byte to be sent */
-  pu_fifo rx;        /* what the user has not taken */
+  uint64_t end_at;        /* of the last byte that was queued */
+  uint64_t sent_at;       /* of the next byte to be sent */
+  pu_fifo rx;             /* what the user has not taken */
+  uint64_t window, taken; /* of the peer; taken by the user since |window_ns| */
+  uint64_t window_ns;
   uint64_t reset_code;
-  bool attached;     /* the user wants events */
+  bool attached; /* the user wants events */
   bool fin_wanted, fin_sent;
-  bool blocked;      /* by the peer's window */
-  bool wants_room;   /* on_writable is due when there is space */
-  bool stopped;      /* the peer reads no more */
-  bool local_reset;  /* we reset it */
-  bool paused;       /* the user left bytes: they wait in |rx| */
+  bool blocked;     /* by the peer's window */
+  bool stopped;     /* the peer reads no more */
+  bool local_reset; /* we reset it */
+  bool spilled;     /* |rx| holds what the user has not been offered */
   bool fin_seen, eof_told;
   bool reset_seen, nomem;
   bool is_new, accepting; /* of the peer, not told yet */
-  bool over;         /* QUIC has forgotten it */
-  bool dead;         /* freed when |busy| is 0 */
+  bool over;              /* QUIC has forgotten it */
+  bool dead;              /* freed when |busy| is 0 */
   bool offering, offer_again;
-  unsigned busy;     /* callbacks inside */
+  unsigned busy; /* callbacks inside */
 };
 
 struct quic_session {
@@ -143,21 +146,24 @@ struct quic_session {
   struct gnutls_session_int *tls; /* NULL once the handshake is over */
   quic_entry *entries;
   pu_timer timer;
-  pu_list streams, sending, events;
-  pu_list touch, wait; /* quic->touched, endpoint->waiting */
-  pu_sockaddr remote, local; /* local: family 0 before the peer's first packet */
+  pu_list link; /* endpoint->sessions */
+  pu_list streams, sending, events, waiters;
+  pu_list touch, wait;        /* quic->touched, endpoint->waiting */
+  pu_sockaddr remote, local;  /* local: family 0 before the peer's first packet */
   pu_security_result *result; /* until on_secured */
   const char *verify_why;
   int verify_status;
   uint64_t bytes_in, bytes_out, queued_bytes, crypto_bytes;
+  uint64_t window_max, rtt_ns;
   uint64_t send_limit; /* bytes of one stream that may wait for their acknowledgement */
   unsigned corks;
   bool begun, handshake_done, open, half_open, ended, closed;
   bool conn_blocked; /* some stream waits for the connection's window */
+  bool acked;        /* something was: there may be room for waiters */
   bool room_due, wants_stream, path_due, reset_by_peer;
   bool dirty, writing;
-  bool quiet;        /* the peer is not told that it ends */
-  int fault;         /* ngtcp2's error that ends it */
+  bool quiet; /* the peer is not told that it ends */
+  int fault;  /* ngtcp2's error that ends it */
   int end_status;
   char end_why[96];
   ngtcp2_ccerr farewell;
@@ -173,21 +179,23 @@ static inline uint64_t pu_quic_now(const pu_quic *q) {
 PU_MUST_CHECK int pu_quic_endpoint_open(pu_quic *q, const pu_sockaddr *addr, bool listening,
                                         quic_endpoint **out);
 void pu_quic_endpoint_close(quic_endpoint *ep);
-PU_MUST_CHECK int pu_quic_endpoint_enter(quic_endpoint *ep, quic_session *s, const uint8_t *cid, size_t len);
+PU_MUST_CHECK int pu_quic_endpoint_enter(quic_endpoint *ep, quic_session *s, const uint8_t *cid,
+                                         size_t len);
 void pu_quic_endpoint_leave(quic_endpoint *ep, quic_session *s, const uint8_t *cid, size_t len);
-/* pu_quic_endpoint_bury takes a closed session's connection IDs; |packet| (len 0: none) answers what still
- * comes for |for_us|. */
+/* pu_quic_endpoint_bury takes a closed session's connection IDs; |packet| (len 0: none) answers
+ * what still comes for |for_us|. */
 void pu_quic_endpoint_bury(quic_endpoint *ep, quic_session *s, const uint8_t *packet, size_t len,
                            uint64_t for_us);
-/* pu_quic_endpoint_send sends a batch or keeps it: false when the socket is full, so nobody may write. */
+/* pu_quic_endpoint_send sends a batch or keeps it: false when the socket is full, so nobody may
+ * write. */
 bool pu_quic_endpoint_send(quic_endpoint *ep, const pu_datagrams *batch);
 bool pu_quic_endpoint_is_full(const quic_endpoint *ep);
 
 /* quic_session.c */
 PU_MUST_CHECK int pu_quic_session_client(quic_endpoint *ep, const pu_sockaddr *remote,
                                          const pu_session_config *config, pu_session **out);
-/* pu_quic_session_server makes the session for the client's first packet, whose header is |hd|; |odcid|
- * is the client's first choice when a Retry came before. */
+/* pu_quic_session_server makes the session for the client's first packet, whose header is |hd|;
+ * |odcid| is the client's first choice when a Retry came before. */
 PU_MUST_CHECK int pu_quic_session_server(quic_endpoint *ep, const pu_datagrams *packet,
                                          const ngtcp2_pkt_hd *hd, const ngtcp2_cid *odcid,
                                          const pu_session_config *config, pu_session **out);
@@ -195,14 +203,15 @@ void pu_quic_session_read(quic_session *s, const pu_datagrams *packet, uint8_t *
 void pu_quic_session_write(quic_session *s);
 /* pu_quic_session_touch: something is to be told or written at the end of the batch. */
 void pu_quic_session_touch(quic_session *s);
-/* pu_quic_begin_batch and _end_batch bracket calls into ngtcp2: inside its callbacks nobody is told of
- * anything. At the end users are told in the order that sessions promise (secured, open, new streams,
- * bytes, ends), and then what there is to say is written. */
+/* pu_quic_begin_batch and _end_batch bracket calls into ngtcp2: inside its callbacks nobody is told
+ * of anything. At the end users are told in the order that sessions promise (secured, open, new
+ * streams, bytes, ends), and then what there is to say is written. */
 void pu_quic_begin_batch(pu_quic *q);
 void pu_quic_end_batch(pu_quic *q);
 /* pu_quic_settle tells the users, inside a batch, when the gather memory is full. */
 void pu_quic_settle(pu_quic *q);
-/* pu_quic_session_failed notes what ends the connection; the owner is told at the end of the batch. */
+/* pu_quic_session_failed notes what ends the connection; the owner is told at the end of the batch.
+ */
 void pu_quic_session_failed(quic_session *s, int error);
 /* pu_quic_session_unblock lets the streams go on that waited for the connection's window. */
 void pu_quic_session_unblock(quic_session *s);
@@ -210,6 +219,11 @@ void pu_quic_session_unblock(quic_session *s);
 void pu_quic_session_dirty(quic_session *s);
 void pu_quic_from_native(const ngtcp2_addr *addr, pu_sockaddr *out);
 void pu_quic_path(const pu_sockaddr *local, const pu_sockaddr *remote, ngtcp2_path_storage *out);
+
+/* quic_callbacks.c */
+ngtcp2_callbacks pu_quic_callbacks(bool client);
+void pu_quic_memory(quic_session *s);
+void pu_quic_new_cid(quic_session *s, ngtcp2_cid *out, size_t len);
 
 /* quic_stream.c */
 extern const pu_session_ops pu_quic_session_ops;
@@ -220,11 +234,14 @@ void pu_quic_stream_arrived(quic_stream *st, const uint8_t *data, size_t len, bo
 void pu_quic_stream_acked(quic_stream *st, uint64_t upto);
 void pu_quic_stream_due(quic_stream *st); /* events */
 void pu_quic_stream_tell(quic_stream *st);
+/* pu_quic_tell_waiters tells those streams that there is room which found none. */
+void pu_quic_tell_waiters(quic_session *s);
 /* pu_quic_stream_unblock lets a stream send again. */
 void pu_quic_stream_unblock(quic_stream *st);
 /* pu_quic_stream_accept tells the owner of a stream that the peer opened. */
 void pu_quic_stream_accept(quic_stream *st);
-/* pu_quic_stream_vec points |vec| at what is to be sent next, and says in |*tail| whether that is all. */
+/* pu_quic_stream_vec points |vec| at what is to be sent next, and says in |*tail| whether that is
+ * all. */
 size_t pu_quic_stream_vec(const quic_stream *st, ngtcp2_vec *vec, size_t max, bool *tail);
 void pu_quic_stream_sent(quic_stream *st, size_t len, bool fin);
 /* pu_quic_deliver hands the gathered bytes to their users. */

@@ -1,11 +1,11 @@
-/* One QUIC connection: ngtcp2's state, its timer, and the batches of packets that it sends (RFC 9000, wire 8).
- * ngtcp2's callbacks only note what happened; users are told when ngtcp2 is not on the stack any more, since
- * they may do anything, also end the connection. */
-#include "platform/assert.h"
-#include "transport/quic_priv.h"
-#include <gnutls/crypto.h>
+/* One QUIC connection: ngtcp2's state, its timer, and the batches of packets that it sends (RFC
+ * 9000, wire 8). ngtcp2's callbacks only note what happened; users are told when ngtcp2 is not on
+ * the stack any more, since they may do anything, also end the connection. */
 #include <stdio.h>
 #include <string.h>
+
+#include "platform/assert.h"
+#include "transport/quic_priv.h"
 
 #define HANDSHAKE_LIMIT_NS (15u * NGTCP2_SECONDS)
 
@@ -42,267 +42,28 @@ void pu_quic_from_native(const ngtcp2_addr *addr, pu_sockaddr *out) {
   }
 }
 
-/* The local address is always the socket's own: ngtcp2 would take another one for a migration. Answers
- * leave from the address that the peer knows by pu_datagrams.local. */
+/* The local address is always the socket's own: ngtcp2 would take another one for a migration.
+ * Answers leave from the address that the peer knows by pu_datagrams.local. */
 void pu_quic_path(const pu_sockaddr *local, const pu_sockaddr *remote, ngtcp2_path_storage *out) {
   ngtcp2_sockaddr_union l, r;
   const socklen_t local_len = to_native(local, &l), remote_len = to_native(remote, &r);
   ngtcp2_path_storage_init(out, &l.sa, local_len, &r.sa, remote_len, NULL);
 }
 
-/* ---- memory: ngtcp2's is of the connection's account ---- */
-
-static void *mem_alloc(size_t size, void *user) {
-  return pu_alloc(user, size);
-}
-
-static void mem_free(void *p, void *user) {
-  (void)user;
-  pu_free(p);
-}
-
-static void *mem_calloc(size_t count, size_t size, void *user) {
-  if (size != 0 && count > SIZE_MAX / size)
-    return NULL;
-  return pu_zalloc(user, count * size);
-}
-
-static void *mem_realloc(void *p, size_t size, void *user) {
-  return pu_realloc(user, p, size);
-}
-
-/* ---- ngtcp2's callbacks: connection IDs, keys, chance ---- */
-
-static void on_rand(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
-  pu_random(ctx->native_handle, dest, len);
-}
-
-/* new_cid draws an ID of ours; STUN on the same port is told by its cookie, which lies in bytes 3 to 6 of an
- * ID behind a short header. */
-static void new_cid(quic_session *s, ngtcp2_cid *out, size_t len) {
-  static const uint8_t cookie[4] = {0x21, 0x12, 0xa4, 0x42};
-  uint8_t bytes[NGTCP2_MAX_CIDLEN];
-  do {
-    pu_random(s->config.platform, bytes, len);
-  } while (len >= 7 && memcmp(bytes + 3, cookie, sizeof cookie) == 0);
-  ngtcp2_cid_init(out, bytes, len);
-}
-
-static int on_new_cid(ngtcp2_conn *conn, ngtcp2_cid *cid, uint8_t *token, size_t len, void *user) {
-  quic_session *s = user;
-  (void)conn;
-  new_cid(s, cid, len);
-  if (ngtcp2_crypto_generate_stateless_reset_token(token, s->quic->reset_key,
-                                                   sizeof s->quic->reset_key, cid) != 0 ||
-      pu_quic_endpoint_enter(s->endpoint, s, cid->data, cid->datalen) != 0)
-    return NGTCP2_ERR_CALLBACK_FAILURE;
-  return 0;
-}
-
-static int on_remove_cid(ngtcp2_conn *conn, const ngtcp2_cid *cid, void *user) {
-  quic_session *s = user;
-  (void)conn;
-  pu_quic_endpoint_leave(s->endpoint, s, cid->data, cid->datalen);
-  return 0;
-}
-
-/* on_crypto bounds what a peer can make TLS work on; what comes behind the handshake are tickets. */
-static int on_crypto(ngtcp2_conn *conn, ngtcp2_encryption_level level, uint64_t offset,
-                     const uint8_t *data, size_t len, void *user) {
-  quic_session *s = user;
-  s->crypto_bytes += len;
-  if (s->crypto_bytes > PU_QUIC_CRYPTO_MAX)
-    return NGTCP2_ERR_CRYPTO_BUFFER_EXCEEDED;
-  if (s->tls == NULL || level == NGTCP2_ENCRYPTION_LEVEL_1RTT)
-    return 0;
-  return ngtcp2_crypto_recv_crypto_data_cb(conn, level, offset, data, len, user);
-}
-
-static int on_handshake(ngtcp2_conn *conn, void *user) {
-  quic_session *s = user;
-  (void)conn;
-  s->handshake_done = true;
-  pu_quic_session_touch(s);
-  return 0;
-}
-
-static int on_stateless_reset(ngtcp2_conn *conn, const ngtcp2_pkt_stateless_reset *sr, void *user) {
-  quic_session *s = user;
-  (void)conn;
-  (void)sr;
-  s->reset_by_peer = true;
-  return 0;
-}
-
-static int path_validated(quic_session *s, ngtcp2_path_validation_result result) {
-  if (result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS) {
-    s->path_due = true;
-    pu_quic_session_touch(s);
-  }
-  return 0;
-}
-
-#if PU_NGTCP2_1
-static int on_path_validation(ngtcp2_conn *conn, uint32_t flags, const ngtcp2_path *path,
-                              const ngtcp2_path *old, ngtcp2_path_validation_result result,
-                              void *user) {
-  (void)old;
-#else
-static int on_path_validation(ngtcp2_conn *conn, uint32_t flags, const ngtcp2_path *path,
-                              ngtcp2_path_validation_result result, void *user) {
-#endif
-  (void)conn;
-  (void)flags;
-  (void)path;
-  return path_validated(user, result);
-}
-
-/* ---- ngtcp2's callbacks: streams ---- */
-
-static int on_stream_open(ngtcp2_conn *conn, int64_t id, void *user) {
-  quic_session *s = user;
-  quic_stream *st = pu_quic_stream_new(s, id, NULL);
-  if (st == NULL)
-    return NGTCP2_ERR_CALLBACK_FAILURE;
-  st->is_new = true;
-  pu_quic_stream_due(st);
-  return ngtcp2_conn_set_stream_user_data(conn, id, st) == 0 ? 0 : NGTCP2_ERR_CALLBACK_FAILURE;
-}
-
-static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t offset,
-                          const uint8_t *data, size_t len, void *user, void *stream_user) {
-  (void)id;
-  (void)offset;
-  (void)user;
-  if (stream_user == NULL)
-    ngtcp2_conn_extend_max_offset(conn, len);
-  else
-    pu_quic_stream_arrived(stream_user, data, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
-  return 0;
-}
-
-static int on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t len, void *user,
-                    void *stream_user) {
-  (void)conn;
-  (void)id;
-  (void)user;
-  if (stream_user != NULL)
-    pu_quic_stream_acked(stream_user, offset + len);
-  return 0;
-}
-
-static int on_stream_room(ngtcp2_conn *conn, int64_t id, uint64_t max, void *user, void *stream_user) {
-  (void)conn;
-  (void)id;
-  (void)max;
-  (void)user;
-  if (stream_user != NULL)
-    pu_quic_stream_unblock(stream_user);
-  return 0;
-}
-
-static int on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final, uint64_t code, void *user,
-                           void *stream_user) {
-  quic_stream *st = stream_user;
-  (void)conn;
-  (void)id;
-  (void)final;
-  (void)user;
-  if (st == NULL)
-    return 0;
-  st->reset_seen = true;
-  st->reset_code = code;
-  pu_quic_stream_due(st);
-  return 0;
-}
-
-static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code, void *user,
-                           void *stream_user) {
-  quic_stream *st = stream_user;
-  (void)conn;
-  (void)id;
-  (void)code;
-  (void)user;
-  if (st == NULL)
-    return 0;
-  st->stopped = true;
-  pu_list_remove(&st->sending);
-  if (st->wants_room)
-    pu_quic_stream_due(st);
-  return 0;
-}
-
-static int on_stream_close(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t code, void *user,
-                           void *stream_user) {
-  quic_stream *st = stream_user;
-  (void)flags;
-  (void)code;
-  (void)user;
-  if (ngtcp2_conn_is_local_stream(conn, id) == 0)
-    ngtcp2_conn_extend_max_streams_bidi(conn, 1);
-  if (st == NULL)
-    return 0;
-  st->over = true;
-  pu_list_remove(&st->sending);
-  if (st->attached || st->is_new)
-    pu_quic_stream_due(st);
-  else
-    pu_quic_stream_free(st);
-  return 0;
-}
-
-static int on_streams_room(ngtcp2_conn *conn, uint64_t max, void *user) {
-  quic_session *s = user;
-  (void)conn;
-  (void)max;
-  s->room_due = true;
-  pu_quic_session_touch(s);
-  return 0;
-}
-
 /* ---- beginning ---- */
 
-static ngtcp2_callbacks callbacks_of(bool client) {
-  return (ngtcp2_callbacks){
-      .client_initial = client ? ngtcp2_crypto_client_initial_cb : NULL,
-      .recv_client_initial = client ? NULL : ngtcp2_crypto_recv_client_initial_cb,
-      .recv_retry = client ? ngtcp2_crypto_recv_retry_cb : NULL,
-      .recv_crypto_data = on_crypto,
-      .handshake_completed = on_handshake,
-      .encrypt = ngtcp2_crypto_encrypt_cb,
-      .decrypt = ngtcp2_crypto_decrypt_cb,
-      .hp_mask = ngtcp2_crypto_hp_mask_cb,
-      .update_key = ngtcp2_crypto_update_key_cb,
-      .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-      .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
-      .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-      .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
-      .rand = on_rand,
-      .get_new_connection_id = on_new_cid,
-      .remove_connection_id = on_remove_cid,
-      .recv_stateless_reset = on_stateless_reset,
-      .path_validation = on_path_validation,
-      .stream_open = on_stream_open,
-      .recv_stream_data = on_stream_data,
-      .acked_stream_data_offset = on_acked,
-      .extend_max_stream_data = on_stream_room,
-      .stream_reset = on_stream_reset,
-      .stream_stop_sending = on_stop_sending,
-      .stream_close = on_stream_close,
-      .extend_max_local_streams_bidi = on_streams_room,
-  };
-}
-
 static void settings_of(quic_session *s, ngtcp2_settings *out) {
-  const size_t budget = s->config.window_budget;
   ngtcp2_settings_default(out);
-  out->cc_algo = s->quic->config.congestion == PU_QUIC_BBR ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
+  out->cc_algo =
+      s->quic->config.congestion == PU_QUIC_BBR ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
   out->initial_ts = pu_quic_now(s->quic);
   out->rand_ctx.native_handle = s->config.platform;
   out->max_tx_udp_payload_size = QUIC_PACKET_MAX;
   out->handshake_timeout = HANDSHAKE_LIMIT_NS;
-  out->max_window = budget < PU_QUIC_WINDOW_MAX ? budget : PU_QUIC_WINDOW_MAX;
-  out->max_stream_window = out->max_window;
+  /* The windows of streams are ours to grow (quic_stream.c): when 0.12 grows one, and the packet
+   * has no room for the frame, it holds the peer to the old limit although the new one is sent
+   * later. */
+  out->max_window = s->window_max;
 }
 
 static void params_of(const quic_session *s, ngtcp2_transport_params *out) {
@@ -320,7 +81,8 @@ static void on_timer(void *data) {
   quic_session *s = data;
   pu_quic *q = s->quic;
   pu_quic_begin_batch(q);
-  const int status = s->begun && s->fault == 0 ? ngtcp2_conn_handle_expiry(s->conn, q->batch_ns) : 0;
+  const int status =
+      s->begun && s->fault == 0 ? ngtcp2_conn_handle_expiry(s->conn, q->batch_ns) : 0;
   s->begun = true;
   if (status != 0)
     pu_quic_session_failed(s, status);
@@ -338,12 +100,14 @@ static quic_session *new_session(quic_endpoint *ep, const pu_session_config *con
   s->quic = ep->quic;
   s->endpoint = ep;
   s->remote = *remote;
-  s->memory = (ngtcp2_mem){config->mem, mem_alloc, mem_free, mem_calloc, mem_realloc};
-  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->touch, &s->wait};
+  s->window_max =
+      config->window_budget < PU_QUIC_WINDOW_MAX ? config->window_budget : PU_QUIC_WINDOW_MAX;
+  pu_quic_memory(s);
+  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters, &s->touch, &s->wait};
   for (size_t i = 0; i < PU_COUNT(lists); i++)
     pu_list_init(lists[i]);
   pu_timer_init(&s->timer, config->platform, on_timer, s);
-  ep->session_count++;
+  pu_list_push(&ep->sessions, &s->link);
   return s;
 }
 
@@ -357,7 +121,7 @@ static int give_up(quic_session *s, int status) {
 
 int pu_quic_session_client(quic_endpoint *ep, const pu_sockaddr *remote,
                            const pu_session_config *config, pu_session **out) {
-  const ngtcp2_callbacks callbacks = callbacks_of(true);
+  const ngtcp2_callbacks callbacks = pu_quic_callbacks(true);
   ngtcp2_settings settings;
   ngtcp2_transport_params params;
   ngtcp2_path_storage path;
@@ -365,20 +129,24 @@ int pu_quic_session_client(quic_endpoint *ep, const pu_sockaddr *remote,
   quic_session *s = new_session(ep, config, remote);
   if (s == NULL)
     return PU_E_NOMEM;
-  new_cid(s, &dcid, 16);
-  new_cid(s, &scid, QUIC_CID_BYTES);
+  pu_quic_new_cid(s, &dcid, 16);
+  pu_quic_new_cid(s, &scid, QUIC_CID_BYTES);
   settings_of(s, &settings);
   params_of(s, &params);
   pu_quic_path(&ep->bound, remote, &path);
   int status = pu_quic_endpoint_enter(ep, s, scid.data, scid.datalen);
-  if (status == 0 &&
-      ngtcp2_conn_client_new(&s->conn, &dcid, &scid, &path.path, NGTCP2_PROTO_VER_V1, &callbacks,
-                             &settings, &params, &s->memory, s) != 0)
+  ngtcp2_conn *conn; /* is left dangling by a failure */
+  if (status == 0 && ngtcp2_conn_client_new(&conn, &dcid, &scid, &path.path, NGTCP2_PROTO_VER_V1,
+                                            &callbacks, &settings, &params, &s->memory, s) != 0)
     status = PU_E_NOMEM;
-  if (status == 0)
+  if (status == 0) {
+    s->conn = conn;
     status = pu_quic_tls_start(s);
+  }
   if (status == 0) /* the first packet leaves in the loop's next turn */
     status = pu_timer_after(&s->timer, 0);
+  if (status == 0 && s->fault != 0)
+    status = PU_E_NOMEM;
   if (status != 0)
     return give_up(s, status);
   *out = &s->base;
@@ -388,7 +156,7 @@ int pu_quic_session_client(quic_endpoint *ep, const pu_sockaddr *remote,
 int pu_quic_session_server(quic_endpoint *ep, const pu_datagrams *packet, const ngtcp2_pkt_hd *hd,
                            const ngtcp2_cid *odcid, const pu_session_config *config,
                            pu_session **out) {
-  const ngtcp2_callbacks callbacks = callbacks_of(false);
+  const ngtcp2_callbacks callbacks = pu_quic_callbacks(false);
   ngtcp2_settings settings;
   ngtcp2_transport_params params;
   ngtcp2_path_storage path;
@@ -400,7 +168,7 @@ int pu_quic_session_server(quic_endpoint *ep, const pu_datagrams *packet, const 
   s->begun = true;
   s->half_open = odcid == NULL;
   ep->quic->stats.half_open += s->half_open;
-  new_cid(s, &scid, QUIC_CID_BYTES);
+  pu_quic_new_cid(s, &scid, QUIC_CID_BYTES);
   settings_of(s, &settings);
   params_of(s, &params);
   pu_ngtcp2_set_original_dcid(&params, odcid != NULL ? odcid : &hd->dcid);
@@ -421,12 +189,16 @@ int pu_quic_session_server(quic_endpoint *ep, const pu_datagrams *packet, const 
     status = pu_quic_endpoint_enter(ep, s, scid.data, scid.datalen);
   if (status == 0)
     status = pu_quic_endpoint_enter(ep, s, hd->dcid.data, hd->dcid.datalen);
-  if (status == 0 &&
-      ngtcp2_conn_server_new(&s->conn, &hd->scid, &scid, &path.path, hd->version, &callbacks, &settings,
-                             &params, &s->memory, s) != 0)
+  ngtcp2_conn *conn; /* is left dangling by a failure */
+  if (status == 0 && ngtcp2_conn_server_new(&conn, &hd->scid, &scid, &path.path, hd->version,
+                                            &callbacks, &settings, &params, &s->memory, s) != 0)
     status = PU_E_NOMEM;
-  if (status == 0)
+  if (status == 0) {
+    s->conn = conn;
     status = pu_quic_tls_start(s);
+  }
+  if (status == 0 && s->fault != 0)
+    status = PU_E_NOMEM;
   if (status != 0)
     return give_up(s, status);
   *out = &s->base;
@@ -440,11 +212,12 @@ static int why_closed(quic_session *s, char *out, size_t size) {
   const ngtcp2_ccerr error = pu_ngtcp2_ccerr_get(s->conn);
   const unsigned long long code = (unsigned long long)error.error_code;
   if (error.type == NGTCP2_CCERR_TYPE_APPLICATION) {
-    (void)snprintf(out, size, code == 0        ? "closed by the peer"
-                              : code == 0x1007 ? "the peer's policy does not allow us"
-                              : code == 0x1001 ? "a limit of the peer was reached"
-                              : code == 0x1006 ? "the peer shuts down"
-                                               : "closed by the peer with code 0x%llx",
+    (void)snprintf(out, size,
+                   code == 0        ? "closed by the peer"
+                   : code == 0x1007 ? "the peer's policy does not allow us"
+                   : code == 0x1001 ? "a limit of the peer was reached"
+                   : code == 0x1006 ? "the peer shuts down"
+                                    : "closed by the peer with code 0x%llx",
                    code);
     return code == 0 || code == 0x1006 ? PU_E_EOF : PU_E_RESET;
   }
@@ -551,8 +324,8 @@ static void say_farewell(quic_session *s, uint32_t code) {
   const uint64_t drain_us = s->conn != NULL ? 3 * ngtcp2_conn_get_pto(s->conn) / 1000 : 0;
   const size_t len = write_farewell(s, code, packet, sizeof packet);
   if (len > 0) {
-    const pu_datagrams batch = {.local = s->local, .remote = s->remote, .data = packet, .len = len,
-                                .segment = len};
+    const pu_datagrams batch = {
+        .local = s->local, .remote = s->remote, .data = packet, .len = len, .segment = len};
     if (!pu_quic_endpoint_is_full(s->endpoint))
       (void)pu_quic_endpoint_send(s->endpoint, &batch);
     s->bytes_out += len;
@@ -581,7 +354,7 @@ void pu_quic_session_close(pu_session *base, uint32_t code, bool abort) {
   if (s->half_open)
     s->quic->stats.half_open--;
   s->half_open = false;
-  s->endpoint->session_count--;
+  pu_list_remove(&s->link);
   s->endpoint = NULL;
 }
 
@@ -601,8 +374,7 @@ void pu_quic_session_read(quic_session *s, const pu_datagrams *packet, uint8_t *
   s->bytes_in += len;
   s->local = packet->local;
   pu_quic_path(&s->endpoint->bound, &packet->remote, &path);
-  const int status =
-      ngtcp2_conn_read_pkt(s->conn, &path.path, &info, data, len, s->quic->batch_ns);
+  const int status = ngtcp2_conn_read_pkt(s->conn, &path.path, &info, data, len, s->quic->batch_ns);
   if (status != 0)
     pu_quic_session_failed(s, status);
   pu_quic_session_touch(s);
@@ -679,9 +451,14 @@ static void finish_telling(quic_session *s) {
     pu_list_remove(&st->events);
     pu_quic_stream_tell(st);
   }
+  if (!s->closed && s->acked) {
+    s->acked = false;
+    pu_quic_tell_waiters(s);
+  }
   if (!s->closed && s->room_due && s->open) {
     s->room_due = false;
-    for (uint64_t n = ngtcp2_conn_get_streams_bidi_left(s->conn); n > 0 && !s->closed && s->wants_stream; n--) {
+    for (uint64_t n = ngtcp2_conn_get_streams_bidi_left(s->conn);
+         n > 0 && !s->closed && s->wants_stream; n--) {
       s->wants_stream = false; /* who cannot be served says so again */
       s->config.events->on_room(s->config.user);
     }

@@ -1,17 +1,21 @@
 /* Streams of a QUIC connection, and the connection as the swarm sees it (session.h).
  *
- * What is sent is copied once, into chunks that live until it is acknowledged. What arrives is gathered from
- * the packets of a batch, so that the user gets one piece and not fifty; only what he does not take waits in
- * the stream's queue, which the window bounds, since the window opens only for what was taken. */
+ * What is sent is copied once, into chunks that live until it is acknowledged. What arrives is
+ * gathered from the packets of a batch, so that the user gets one piece and not fifty; only what he
+ * does not take waits in the stream's queue, which the window bounds, since the window opens only
+ * for what was taken. */
+#include <string.h>
+
 #include "platform/assert.h"
 #include "transport/quic_priv.h"
-#include <string.h>
 
 #define CHUNK_MIN_BYTES 512u
 #define CHUNK_MAX_BYTES 65536u
-#define PIECE_BYTES 65504u        /* of one write, so that four fit the engine's scratch with their room */
-#define ROOM_MIN_BYTES 16384u     /* less room than this is none: writers come back for more at once */
-#define STARVED_BYTES 16384u      /* what a stream without bytes under way may always queue */
+#define PIECE_BYTES 65504u /* of one write, so that four fit the engine's scratch with their room \
+                            */
+#define ROOM_MIN_BYTES 16384u /* less room than this is none: writers come back for more at once \
+                               */
+#define STARVED_BYTES 16384u  /* what a stream without bytes under way may always queue */
 #define CODE_REFUSED 0x1002u
 
 /* ---- life ---- */
@@ -24,11 +28,32 @@ quic_stream *pu_quic_stream_new(quic_session *s, int64_t id, void *user) {
   st->id = id;
   st->user = user;
   st->attached = user != NULL;
+  st->window = PU_QUIC_STREAM_WINDOW;
   pu_list_init(&st->sending);
   pu_list_init(&st->events);
+  pu_list_init(&st->waiting);
   pu_fifo_init(&st->rx, s->config.mem, PU_QUIC_WINDOW_MAX);
   pu_list_push(&s->streams, &st->link);
   return st;
+}
+
+/* grown doubles a stream's window when half of it was taken within two round trips: then the
+ * window, not the path or the reader, is what holds the peer back. Returns by how much. */
+static uint64_t grown(quic_stream *st, size_t taken) {
+  quic_session *s = st->session;
+  st->taken += taken;
+  if (st->taken < st->window / 2)
+    return 0;
+  const uint64_t now = pu_quic_now(s->quic);
+  const bool fast = st->window_ns != 0 && now - st->window_ns < 2 * s->rtt_ns;
+  st->window_ns = now;
+  st->taken = 0;
+  if (!fast || st->window >= s->window_max)
+    return 0;
+  const uint64_t more =
+      st->window < s->window_max - st->window ? st->window : s->window_max - st->window;
+  st->window += more;
+  return more;
 }
 
 /* credit opens the windows again for bytes that somebody has taken or that nobody will. */
@@ -37,7 +62,7 @@ static void credit(quic_stream *st, size_t len) {
   if (len == 0 || s->conn == NULL || s->closed)
     return;
   if (!st->over && !st->fin_seen)
-    (void)ngtcp2_conn_extend_max_stream_offset(s->conn, st->id, len);
+    (void)ngtcp2_conn_extend_max_stream_offset(s->conn, st->id, len + grown(st, len));
   ngtcp2_conn_extend_max_offset(s->conn, len);
   pu_quic_session_dirty(s);
 }
@@ -73,6 +98,7 @@ void pu_quic_stream_free(quic_stream *st) {
     pu_list_remove(&st->link);
     pu_list_remove(&st->sending);
     pu_list_remove(&st->events);
+    pu_list_remove(&st->waiting);
     free_chunks(st);
   }
   if (st->busy == 0)
@@ -95,7 +121,7 @@ static bool leave(quic_stream *st) {
 static void detach(quic_stream *st) {
   st->attached = false;
   st->user = NULL;
-  st->wants_room = false;
+  pu_list_remove(&st->waiting);
   pu_list_remove(&st->events);
   forget_bytes(st);
 }
@@ -115,11 +141,16 @@ void pu_quic_stream_unblock(quic_stream *st) {
   want_to_send(st);
 }
 
+static void want_room(quic_stream *st) {
+  if (pu_list_empty(&st->waiting))
+    pu_list_push(&st->session->waiters, &st->waiting);
+}
+
 static size_t room_of(const quic_session *s, const quic_stream *st) {
   const uint64_t used = st->end_at - st->first_at;
-  if (!st->attached || st->over || st->fin_wanted || s->closed)
+  if (!st->attached || st->fin_wanted || s->closed)
     return 0;
-  if (st->stopped)
+  if (st->stopped || st->over)
     return STARVED_BYTES; /* the next write tells */
   if (used == 0 && s->queued_bytes >= 2 * s->send_limit)
     return STARVED_BYTES;
@@ -207,8 +238,8 @@ void pu_quic_stream_acked(quic_stream *st, uint64_t upto) {
     st->session->queued_bytes -= c->len;
     pu_free(c);
   }
-  if (st->wants_room && st->attached)
-    pu_quic_stream_due(st);
+  st->session->acked = true;
+  pu_quic_session_touch(st->session);
 }
 
 /* ---- arriving ---- */
@@ -227,12 +258,29 @@ static void queue(quic_stream *st, const uint8_t *data, size_t len) {
   pu_quic_stream_due(st);
 }
 
-/* gather puts bytes behind those of the same stream, or begins a piece. */
-static void gather(quic_stream *st, const uint8_t *data, size_t len) {
+/* spill moves what is gathered of a stream to its queue: a gap that closes can free a whole window.
+ */
+static void spill(quic_stream *st) {
+  pu_quic *q = st->session->quic;
+  for (size_t i = 0; i < q->piece_count; i++) {
+    const quic_piece piece = q->pieces[i];
+    if (piece.stream != st)
+      continue;
+    q->pieces[i].stream = NULL;
+    queue(st, q->gather + PU_SPAN_HEAD + piece.at, piece.len);
+  }
+  st->spilled = true;
+  pu_quic_stream_due(st);
+}
+
+/* gather puts bytes behind those of the same stream, or begins a piece; false when there is no
+ * room. */
+static bool gather(quic_stream *st, const uint8_t *data, size_t len) {
   pu_quic *q = st->session->quic;
   quic_piece *last = q->piece_count > 0 ? &q->pieces[q->piece_count - 1] : NULL;
-  PU_ASSERT(q->gather_len + len + PU_SPAN_HEAD + PU_SPAN_TAIL <= QUIC_GATHER_BYTES &&
-            q->piece_count < QUIC_PIECES_MAX);
+  if (q->gather_len + len + PU_SPAN_HEAD + PU_SPAN_TAIL > QUIC_GATHER_BYTES ||
+      q->piece_count == QUIC_PIECES_MAX)
+    return false;
   if (last == NULL || last->stream != st) {
     if (last != NULL && q->piece_count < QUIC_ROOMY_PIECES)
       q->gather_len += PU_SPAN_TAIL + PU_SPAN_HEAD;
@@ -242,6 +290,7 @@ static void gather(quic_stream *st, const uint8_t *data, size_t len) {
   memcpy(q->gather + PU_SPAN_HEAD + q->gather_len, data, len);
   last->len += (uint32_t)len;
   q->gather_len += len;
+  return true;
 }
 
 void pu_quic_stream_arrived(quic_stream *st, const uint8_t *data, size_t len, bool fin) {
@@ -253,10 +302,12 @@ void pu_quic_stream_arrived(quic_stream *st, const uint8_t *data, size_t len, bo
     return;
   if (!st->attached && !st->is_new)
     credit(st, len);
-  else if (st->paused)
+  else if (st->rx.len > 0)
     queue(st, data, len);
-  else
-    gather(st, data, len);
+  else if (!gather(st, data, len)) {
+    spill(st);
+    queue(st, data, len);
+  }
   pu_quic_session_touch(st->session);
 }
 
@@ -267,16 +318,14 @@ static void offer(quic_stream *st, pu_span io) {
   const size_t taken = st->session->config.events->on_data(st->user, io);
   PU_ASSERT(taken <= len);
   if (!leave(st))
-    return; /* freed: all of it is credited */
+    return;            /* freed: all of it is credited */
   if (!st->attached) { /* he has left by the way */
     credit(st, len);
     return;
   }
   credit(st, taken);
-  if (taken < len) {
-    st->paused = true;
+  if (taken < len)
     queue(st, io.data + taken, len - taken);
-  }
 }
 
 void pu_quic_deliver(pu_quic *q) {
@@ -292,7 +341,7 @@ void pu_quic_deliver(pu_quic *q) {
                         i < QUIC_ROOMY_PIECES ? PU_SPAN_HEAD : 0, last || roomy ? PU_SPAN_TAIL : 0};
     if (!st->attached)
       credit(st, piece.len);
-    else if (st->paused)
+    else if (st->rx.len > 0)
       queue(st, io.data, io.len);
     else
       offer(st, io);
@@ -309,15 +358,16 @@ void pu_quic_stream_accept(quic_stream *st) {
   st->accepting = false;
   st->attached = true; /* so that its bytes wait for the answer */
   enter(st);
-  const int status =
-      s->config.events->on_stream(s->config.user, (pu_session_stream *)st, &code);
+  const int status = s->config.events->on_stream(s->config.user, (pu_session_stream *)st, &code);
   if (!leave(st) || status == 0 || s->closed)
     return;
   s->base.ops->reset(&s->base, (pu_session_stream *)st, code);
 }
 
+static void resume(pu_session *base, pu_session_stream *stream);
+
 static void tell_eof(quic_stream *st) {
-  if (!st->fin_seen || st->eof_told || st->paused || st->rx.len > 0)
+  if (!st->fin_seen || st->eof_told || st->rx.len > 0)
     return;
   st->eof_told = true;
   st->session->config.events->on_eof(st->user);
@@ -342,14 +392,35 @@ void pu_quic_stream_tell(quic_stream *st) {
   enter(st);
   if (st->attached && (st->reset_seen || st->nomem))
     tell_end(st);
+  if (st->attached && st->spilled && !s->closed) {
+    st->spilled = false;
+    resume(&s->base, (pu_session_stream *)st);
+  }
   if (st->attached && !s->closed)
     tell_eof(st);
-  if (st->attached && st->wants_room && !s->closed && room_of(s, st) > 0) {
-    st->wants_room = false;
-    s->config.events->on_writable(st->user);
-  }
   if (leave(st) && st->over && !st->attached)
     pu_quic_stream_free(st);
+}
+
+void pu_quic_tell_waiters(quic_session *s) {
+  pu_list asked;
+  pu_list_init(&asked);
+  while (!pu_list_empty(&s->waiters)) {
+    pu_list *node = s->waiters.next;
+    pu_list_remove(node);
+    pu_list_push(&asked, node);
+  }
+  while (!s->closed && !pu_list_empty(&asked)) {
+    quic_stream *st = PU_CONTAINER_OF(asked.next, quic_stream, waiting);
+    pu_list_remove(&st->waiting);
+    if (room_of(s, st) == 0) {
+      want_room(st);
+      continue;
+    }
+    enter(st);
+    s->config.events->on_writable(st->user);
+    (void)leave(st);
+  }
 }
 
 /* ---- the session's functions: the session ---- */
@@ -448,14 +519,14 @@ static size_t space(const pu_session *base, const pu_session_stream *st) {
 static void wait(pu_session *base, pu_session_stream *stream) {
   quic_stream *st = (quic_stream *)stream;
   (void)base;
-  st->wants_room = true;
+  want_room(st);
 }
 
 static ssize_t write_some(quic_stream *st, const pu_span *io, size_t room) {
   const size_t want = io->len < room ? io->len : room;
   const size_t taken = append(st, io->data, want);
   if (taken < io->len)
-    st->wants_room = true;
+    want_room(st);
   if (taken > 0)
     want_to_send(st);
   else if (want > 0 && st->session->queued_bytes == 0)
@@ -463,7 +534,8 @@ static ssize_t write_some(quic_stream *st, const pu_span *io, size_t room) {
   return (ssize_t)taken;
 }
 
-static ssize_t write_stream(pu_session *base, pu_session_stream *stream, pu_span io, bool borrowed) {
+static ssize_t write_stream(pu_session *base, pu_session_stream *stream, pu_span io,
+                            bool borrowed) {
   quic_stream *st = (quic_stream *)stream;
   (void)borrowed;
   if (session_of(base)->closed || st->fin_wanted || st->stopped || st->over)
@@ -471,16 +543,15 @@ static ssize_t write_stream(pu_session *base, pu_session_stream *stream, pu_span
   return write_some(st, &io, room_of(session_of(base), st));
 }
 
-/* What goes to a peer that has stopped reading is gone, and that is no reason to lose what it sends. */
+/* What goes to a peer that has stopped reading is gone, and that is no reason to lose what it
+ * sends. */
 static int write_now(pu_session *base, pu_session_stream *stream, pu_span io) {
   quic_stream *st = (quic_stream *)stream;
   if (session_of(base)->closed || st->fin_wanted)
     return PU_E_CLOSED;
   if (st->stopped || st->over)
     return 0;
-  const bool wanted_room = st->wants_room;
   const ssize_t taken = write_some(st, &io, io.len);
-  st->wants_room = wanted_room;
   return taken == (ssize_t)io.len ? 0 : PU_E_NOMEM;
 }
 
@@ -493,14 +564,12 @@ static void resume(pu_session *base, pu_session_stream *stream) {
   }
   enter(st);
   st->offering = true;
-  st->paused = st->rx.len > 0;
   do {
     st->offer_again = false;
     while (st->attached && st->rx.len > 0) {
       pu_iov iov;
       (void)pu_fifo_peek(&st->rx, &iov, 1);
-      const size_t taken =
-          s->config.events->on_data(st->user, pu_span_of(iov.base, iov.len));
+      const size_t taken = s->config.events->on_data(st->user, pu_span_of(iov.base, iov.len));
       if (!st->attached)
         break;
       pu_fifo_drop(&st->rx, taken);
@@ -510,7 +579,6 @@ static void resume(pu_session *base, pu_session_stream *stream) {
     }
   } while (st->attached && st->offer_again);
   st->offering = false;
-  st->paused = st->rx.len > 0;
   if (st->attached && !s->closed)
     tell_eof(st);
   (void)leave(st);

@@ -1,9 +1,10 @@
-/* The TLS handshake of a QUIC connection (wire 7 and 8; RFC 9001): GnuTLS speaks it, ngtcp2 carries it. The
- * session of GnuTLS is freed when the handshake is over: what may still come are tickets, which we do not
- * use. */
+/* The TLS handshake of a QUIC connection (wire 7 and 8; RFC 9001): GnuTLS speaks it, ngtcp2 carries
+ * it. The session of GnuTLS is freed when the handshake is over: what may still come are tickets,
+ * which we do not use. */
+#include <gnutls/gnutls.h>
+
 #include "security/tls_identity.h"
 #include "transport/quic_priv.h"
-#include <gnutls/gnutls.h>
 
 static const char *const ALPN[] = {"libp2p"};
 

@@ -1,5 +1,5 @@
-/* What a QUIC connection sends: packets of equal size gathered into batches that the kernel takes in one
- * call, streams in turn, as much as congestion control and pacing allow (RFC 9002). */
+/* What a QUIC connection sends: packets of equal size gathered into batches that the kernel takes
+ * in one call, streams in turn, as much as congestion control and pacing allow (RFC 9002). */
 #include "transport/quic_priv.h"
 
 #define BATCH_BYTES 65000u
@@ -98,8 +98,8 @@ static int write_packets(quic_session *s, uint64_t now_ns) {
     if (n == 0)
       break;
     pu_quic_from_native(&path.path.remote, &remote);
-    if (o.len > 0 && ((size_t)n > o.segment || info.ecn != o.ecn ||
-                      !pu_sockaddr_equal(&remote, &o.remote))) {
+    if (o.len > 0 &&
+        ((size_t)n > o.segment || info.ecn != o.ecn || !pu_sockaddr_equal(&remote, &o.remote))) {
       full = !flush(s, &o); /* which leaves |o.begin| at this packet */
       if (full) {
         /* It is written and cannot go: as if it was lost on the way. */
@@ -130,6 +130,7 @@ static int write_packets(quic_session *s, uint64_t now_ns) {
 static void update_limit(quic_session *s) {
   ngtcp2_conn_info info;
   ngtcp2_conn_get_conn_info(s->conn, &info);
+  s->rtt_ns = info.smoothed_rtt;
   uint64_t limit = 2 * info.cwnd + SEND_LIMIT_MIN / 2;
   if (limit < SEND_LIMIT_MIN)
     limit = SEND_LIMIT_MIN;
