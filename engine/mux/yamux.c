@@ -1,6 +1,6 @@
 /* Yamux sessions (wire 9): parses and sends frames, finds streams, keeps the connection alive, and
  * ends it when the peer breaks the rules. What happens on one stream is in yamux_stream.c. The
- * connection (transport/upgrade.c) feeds plaintext and the time.
+ * connection (transport/upgraded.c) feeds plaintext and the time.
  *
  *   header (12 bytes) --data, length > 0--> payload (dropped when no stream wants it) --> header
  *          |  version != 0, type > 3, wrong parity, live ID again, window overrun, go-away
