@@ -19,6 +19,7 @@
 #define TOLERANCE_S 86400u /* small machines boot without a clock */
 #define RSA_MIN_BITS 2048u
 #define RSA_MAX_BITS 8192u
+#define RSA_MAX_EXPONENT 8u /* bytes */
 #define SECONDS_PER_YEAR 31557600
 
 /* AES-128-GCM first: the machine's own instructions do it, and GnuTLS's ChaCha20 is slow. */
@@ -222,6 +223,69 @@ int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **out, size_t 
   return status;
 }
 
+/* ---- the guard ---- */
+
+static size_t get_be24(const uint8_t *in) {
+  return (size_t)in[0] << 16 | (size_t)in[1] << 8 | in[2];
+}
+
+/* affordable says whether a certificate's key is none that takes seconds to verify with. */
+static bool affordable(const uint8_t *bytes, size_t len) {
+  const gnutls_datum_t datum = {(unsigned char *)(uintptr_t)bytes, (unsigned)len};
+  gnutls_datum_t modulus = {NULL, 0}, exponent = {NULL, 0};
+  gnutls_x509_crt_t crt;
+  bool good = false;
+  if (gnutls_x509_crt_init(&crt) != 0)
+    return false;
+  if (gnutls_x509_crt_import(crt, &datum, GNUTLS_X509_FMT_DER) == 0) {
+    const int algorithm = gnutls_x509_crt_get_pk_algorithm(crt, NULL);
+    good = algorithm != GNUTLS_PK_DSA && algorithm != GNUTLS_PK_DH;
+    if (algorithm == GNUTLS_PK_RSA || algorithm == GNUTLS_PK_RSA_PSS)
+      good = gnutls_x509_crt_get_pk_rsa_raw(crt, &modulus, &exponent) == 0 &&
+             modulus.size <= RSA_MAX_BITS / 8 + 1 && exponent.size <= RSA_MAX_EXPONENT;
+  }
+  gnutls_free(modulus.data);
+  gnutls_free(exponent.data);
+  gnutls_x509_crt_deinit(crt);
+  return good;
+}
+
+/* on_certificate reads a Certificate message (RFC 8446, 4.4.2) before GnuTLS does. */
+static int on_certificate(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                          const gnutls_datum_t *message) {
+  (void)session;
+  (void)type;
+  (void)when;
+  if (incoming == 0)
+    return 0;
+  const uint8_t *at = message->data;
+  size_t left = message->size;
+  if (left < 4 || left - 1 < at[0] || left - 1 - at[0] < 3)
+    return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+  left -= 4u + at[0]; /* context, length of the list */
+  at += 4u + at[0];
+  while (left > 0) {
+    if (left < 3 || left - 3 < get_be24(at))
+      return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+    const size_t len = get_be24(at);
+    if (!affordable(at + 3, len))
+      return GNUTLS_E_CERTIFICATE_ERROR;
+    at += 3 + len;
+    left -= 3 + len;
+    const size_t extensions = left >= 2 ? (size_t)at[0] << 8 | at[1] : left;
+    if (left < 2 || left - 2 < extensions)
+      return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+    at += 2 + extensions;
+    left -= 2 + extensions;
+  }
+  return 0;
+}
+
+void pu_tls_guard(struct gnutls_session_int *session) {
+  gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CERTIFICATE_PKT, GNUTLS_HOOK_PRE,
+                                     on_certificate);
+}
+
 int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool initiator,
                    bool quic, const char *const *alpn, size_t alpn_count) {
   gnutls_datum_t names[8];
@@ -236,6 +300,7 @@ int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool 
       gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, t->credentials) != 0 ||
       gnutls_alpn_set_protocols(session, names, (unsigned)alpn_count, GNUTLS_ALPN_MANDATORY) != 0)
     return PU_E_CRYPTO;
+  pu_tls_guard(session);
   if (!initiator) {
     gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
     gnutls_certificate_send_x509_rdn_sequence(session, 1); /* none */
@@ -357,9 +422,10 @@ static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *b
       !take(&certificate, 0x30, &content, &tbs) || !find_spki(&content, &spki) ||
       gnutls_pubkey_import_x509(public, crt, 0) != 0)
     return PU_E_PROTOCOL;
-  if (gnutls_pubkey_get_pk_algorithm(public, &bits) == GNUTLS_PK_RSA &&
-      (bits < RSA_MIN_BITS || bits > RSA_MAX_BITS)) {
-    *why = "the RSA key of the peer's certificate is too short or too long";
+  const int algorithm = gnutls_pubkey_get_pk_algorithm(public, &bits);
+  if (!affordable(bytes, len) ||
+      ((algorithm == GNUTLS_PK_RSA || algorithm == GNUTLS_PK_RSA_PSS) && bits < RSA_MIN_BITS)) {
+    *why = "the key of the peer's certificate is too short, too long or of no use";
     return PU_E_CRYPTO;
   }
   *why = "the peer's certificate has expired or is not valid yet: check the clocks";
@@ -374,7 +440,7 @@ static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *b
   return check_signed_key(crt, &spki, key, why);
 }
 
-int pu_tls_check_certificate(const uint8_t *bytes, size_t len, uint64_t now_s,
+int pu_tls_check_certificate(const uint8_t *bytes, size_t len, size_t count, uint64_t now_s,
                              const pu_peer_id *expected, pu_public_key *key, pu_peer_id *peer,
                              const char **why) {
   const char *ignored;
@@ -383,6 +449,10 @@ int pu_tls_check_certificate(const uint8_t *bytes, size_t len, uint64_t now_s,
   int status = PU_E_NOMEM;
   if (why == NULL)
     why = &ignored;
+  if (count != 1) {
+    *why = "the peer did not show exactly one certificate";
+    return PU_E_PROTOCOL;
+  }
   *why = "out of memory";
   if (len > CERTIFICATE_MAX) {
     *why = "the peer's certificate is too long";
@@ -409,10 +479,7 @@ int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_s,
                       const char **why) {
   unsigned count = 0;
   const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &count);
-  if (list == NULL || count != 1) {
-    if (why != NULL)
-      *why = "the peer did not show exactly one certificate";
-    return PU_E_PROTOCOL;
-  }
-  return pu_tls_check_certificate(list[0].data, list[0].size, now_s, expected, key, peer, why);
+  return pu_tls_check_certificate(list != NULL ? list[0].data : NULL,
+                                  list != NULL ? list[0].size : 0, list != NULL ? count : 0, now_s,
+                                  expected, key, peer, why);
 }

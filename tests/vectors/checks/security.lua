@@ -1,4 +1,4 @@
---- Checks of engine/security: noise.json.
+--- Checks of engine/security: noise.json, tls_certificates.json.
 local lib = require "lib"
 local probe = require "peerup_probe"
 local identity, security = probe.identity, probe.security
@@ -97,4 +97,43 @@ local function payload(case)
   equal("first muxer", choice(backwards), list[1] or "")
 end
 
-return { noise = { handshake = handshake, payload = payload } }
+-- All certificates but the expired one are valid then.
+local NOW = os.time { year = 2026, month = 1, day = 1 }
+-- Where we differ from Go on purpose: the specification demands the check that Go leaves out.
+local STRICTER = { ["self signature broken"] = "crypto_failed" }
+
+local function certificate(case)
+  local chain = case.chain_der or { case.certificate_der }
+  for i, der in ipairs(chain) do chain[i] = unhex(der) end
+  local peer, key = security.tls_certificate(NOW, nil, table.unpack(chain))
+  local stricter = STRICTER[case.name]
+  if stricter then
+    equal("peer", peer, nil)
+    equal("refusal", key, stricter)
+    return
+  end
+  lib.accepted("certificate", case.accepted, peer, key)
+  if not case.accepted then return end
+  equal("peer", peer, case.peer_id)
+  equal("key", key, unhex(case.host_public_key_protobuf))
+  equal("expected peer", security.tls_certificate(NOW, case.peer_id, chain[1]), case.peer_id)
+  local nobody = "12D3KooWM6CgA9iBFZmcYAHA6A2qvbAxqfkmrYiRQuz3XEsk4Ksv"
+  if case.peer_id ~= nobody then
+    local _, code = security.tls_certificate(NOW, nobody, chain[1])
+    equal("another peer", code, "peer_mismatch")
+  end
+  -- The last byte belongs to the self-signature, any other to something it covers.
+  for at = 1, #chain[1], #chain[1] // 7 do
+    local broken = chain[1]:sub(1, at - 1) .. string.char(chain[1]:byte(at) ~ 1) ..
+      chain[1]:sub(at + 1)
+    equal("broken at " .. at, security.tls_certificate(NOW, nil, broken), nil)
+  end
+end
+
+return {
+  noise = { handshake = handshake, payload = payload },
+  tls_certificates = {
+    specification = certificate, valid = certificate,
+    invalid = certificate, questionable = certificate,
+  },
+}

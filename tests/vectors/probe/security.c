@@ -1,11 +1,12 @@
-/* Probe of engine/security: Noise sessions with given keys, and payloads. A session is a userdata
- * that lives until it is collected. */
+/* Probe of engine/security: Noise sessions with given keys, payloads, and TLS certificates. A
+ * session is a userdata that lives until it is collected. */
 #include <string.h>
 
 #include "peerup/error.h"
 #include "platform/assert.h"
 #include "probe.h"
 #include "security/noise_priv.h"
+#include "security/tls_identity.h"
 
 #define SESSION "peerup_probe.noise"
 
@@ -184,6 +185,31 @@ static int noise_payload(lua_State *L) {
   return 3;
 }
 
+/* tls_certificate(now in unix seconds, expected peer or nil, certificate...) -> peer ID, key
+ * protobuf | nil, code. Several certificates are what a peer showed. */
+static int tls_certificate(lua_State *L) {
+  size_t len;
+  const uint8_t *der = probe_bytes(L, 3, &len);
+  pu_peer_id expected = {0};
+  if (!lua_isnil(L, 2)) {
+    const char *text = luaL_checkstring(L, 2);
+    luaL_argcheck(L, pu_peer_id_from_text(text, strlen(text), &expected) == 0, 2, "not a peer ID");
+  }
+  pu_public_key key;
+  pu_peer_id peer;
+  const char *why = NULL;
+  int rc =
+      pu_tls_check_certificate(der, len, (size_t)lua_gettop(L) - 2,
+                               (uint64_t)luaL_checkinteger(L, 1), &expected, &key, &peer, &why);
+  PU_ASSERT(why != NULL);
+  if (rc != 0)
+    return probe_fail(L, rc);
+  char text[PU_PEER_ID_MAX_TEXT];
+  lua_pushstring(L, pu_peer_id_text(&peer, text));
+  lua_pushlstring(L, (const char *)key.protobuf, key.len);
+  return 2;
+}
+
 static const luaL_Reg methods[] = {
     {"write", session_write},
     {"read", session_read},
@@ -208,5 +234,6 @@ static int noise(lua_State *L) {
 const luaL_Reg probe_security[] = {
     {"noise", noise},
     {"noise_payload", noise_payload},
+    {"tls_certificate", tls_certificate},
     {NULL, NULL},
 };
