@@ -31,6 +31,7 @@ static bool refuse_now(pu_mem *m) {
   if (root->fail_at == 0 || root->count != root->fail_at)
     return false;
   root->fail_at = 0;
+  root->refuser = NULL;
   return true;
 }
 
@@ -40,13 +41,22 @@ void pu_mem_init(pu_mem *m, pu_mem *parent, size_t limit) {
 
 void pu_mem_deinit(pu_mem *m) {
   PU_ASSERT(m->used == 0);
+  if (root_of(m)->refuser == m)
+    root_of(m)->refuser = NULL;
   m->parent = NULL;
+}
+
+const pu_mem *pu_mem_refuser(const pu_mem *m) {
+  while (m->parent != NULL)
+    m = m->parent;
+  return m->refuser;
 }
 
 int pu_mem_move(pu_mem *m, pu_mem *parent) {
   PU_ASSERT(parent->parent == m->parent);
   if (m->used > SIZE_MAX - parent->used || parent->used + m->used > parent->limit) {
     parent->refused++;
+    root_of(parent)->refuser = parent;
     return PU_E_LIMIT;
   }
   parent->used += m->used; /* those above count it already */
@@ -65,6 +75,7 @@ int pu_mem_charge(pu_mem *m, size_t size) {
   for (pu_mem *a = m; a != NULL; a = a->parent) {
     if (size > SIZE_MAX - a->used || a->used + size > a->limit) {
       a->refused++;
+      root_of(a)->refuser = a;
       return PU_E_LIMIT;
     }
   }
@@ -91,6 +102,7 @@ static void *take(pu_mem *m, size_t size, bool zero) {
     return NULL;
   header *h = zero ? calloc(1, total) : malloc(total);
   if (h == NULL) {
+    root_of(m)->refuser = NULL;
     pu_mem_uncharge(m, total);
     return NULL;
   }
@@ -119,6 +131,7 @@ void *pu_realloc(pu_mem *m, void *p, size_t size) {
     return NULL;
   header *moved = realloc(h, sizeof(header) + size);
   if (moved == NULL) {
+    root_of(m)->refuser = NULL;
     if (size > old)
       pu_mem_uncharge(m, size - old);
     return NULL;

@@ -20,6 +20,7 @@ typedef struct pu_mem {
   uint64_t count;   /* allocations ever made, in the root: what pu_mem_fail_at counts */
   uint64_t fail_at; /* in the root: this allocation fails; 0: none */
   uint64_t refused; /* allocations refused by this account's own limit */
+  const struct pu_mem *refuser; /* in the root: whose limit refused last; NULL: it was none's */
 } pu_mem;
 
 /* pu_mem_init makes |m| an empty account below |parent| (NULL: a root). */
@@ -29,6 +30,9 @@ void pu_mem_deinit(pu_mem *m);
 /* pu_mem_move puts |m|, with all that is taken from it, below |parent|, a new account between |m| and its
  * parent of now. PU_E_LIMIT when |parent|'s limit does not allow it; then nothing changes. */
 PU_MUST_CHECK int pu_mem_move(pu_mem *m, pu_mem *parent);
+/* pu_mem_refuser returns the account in the tree of |m| whose limit refused the last allocation that failed;
+ * NULL: there was no memory. Only to compare. */
+const pu_mem *pu_mem_refuser(const pu_mem *m);
 /* pu_mem_fail_at makes the |n|-th allocation from now in the tree of |m| fail, once; 0: never. */
 void pu_mem_fail_at(pu_mem *m, uint64_t n);
 

@@ -38,7 +38,9 @@ void pu_conn_leave(pu_conn *c) {
 static void reap(pu_conn *c) {
   c->session->ops->free(c->session);
   pu_list_remove(&c->link);
+  pu_limits_memory_refused(&c->engine->limiter, &c->mem, c->opened_us == 0);
   pu_mem_deinit(&c->mem);
+  pu_limits_release(&c->engine->limiter, &c->share);
   pu_free(c);
 }
 
@@ -57,18 +59,17 @@ void pu_conns_init(pu_engine *e) {
   pu_list_init(&e->conns);
   pu_list_init(&e->graveyard);
   pu_timer_init(&e->reap, e->platform, on_reap, e);
+  pu_table_init(&e->conns_by_id, &e->mem, e->table_seed);
+  pu_table_init(&e->conns_by_peer, &e->mem, e->table_seed);
+  pu_limits_init(&e->limiter, &e->limits, &e->mem, e->table_seed);
 }
 
 void pu_conns_reap(pu_engine *e) {
   pu_timer_stop(&e->reap);
   on_reap(e);
-}
-
-static void no_longer_pending(pu_conn *c) {
-  if (!c->pending_counted)
-    return;
-  c->pending_counted = false;
-  c->engine->pending_count--;
+  pu_table_deinit(&e->conns_by_id);
+  pu_table_deinit(&e->conns_by_peer);
+  pu_limits_deinit(&e->limiter);
 }
 
 static uint32_t close_code(const pu_engine *e, int status) {
@@ -80,16 +81,22 @@ static uint32_t close_code(const pu_engine *e, int status) {
 
 void pu_conn_end(pu_conn *c, int status, const char *detail) {
   pu_engine *e = c->engine;
+  pu_refusal refusal;
   if (c->closed)
     return;
   c->closed = true;
+  if (status == PU_E_NOMEM && pu_limits_explain_memory(&e->limiter, &c->share, &c->mem, &refusal))
+    detail = refusal.text;
   (void)snprintf(c->end_detail, sizeof c->end_detail, "%s", detail);
   PU_LOG(&e->log, status == PU_E_EOF ? PU_LOG_DEBUG : PU_LOG_INFO, "swarm", "%s %s ended: %s (%s)",
          c->outbound ? "connection to" : "connection from", c->addr, c->end_detail,
          pu_error_name(status));
-  no_longer_pending(c);
   pu_timer_stop(&c->timer);
   pu_streams_end(c);
+  pu_limits_close(&e->limiter, &c->share);
+  pu_table_remove(&e->conns_by_id, &c->by_id);
+  if (c->open)
+    pu_table_remove(&e->conns_by_peer, &c->by_peer);
   if (c->open) {
     PU_LIST_EACH(&e->modules, node, tmp) {
       pu_module *m = PU_CONTAINER_OF(node, pu_module, link);
@@ -153,15 +160,6 @@ static void on_timer(void *data) {
 
 /* ---- the session's events ---- */
 
-static size_t count_conns(const pu_engine *e, const pu_peer_id *peer) {
-  size_t count = 0;
-  PU_LIST_EACH(&e->conns, node, tmp) {
-    const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    count += c->open && pu_peer_id_equal(&c->peer, peer);
-  }
-  return count;
-}
-
 static int ask_inbound(pu_conn *c) {
   const pu_question question = {
       .ask = PU_ASK_INBOUND, .peer = &c->peer, .addr = c->addr, .relayed = c->info.relayed};
@@ -171,14 +169,18 @@ static int ask_inbound(pu_conn *c) {
 static int on_secured(void *user, const pu_security_result *result) {
   pu_conn *c = user;
   pu_engine *e = c->engine;
+  pu_refusal why;
   c->peer = result->peer;
   if (pu_peer_id_equal(&c->peer, pu_key_peer_id(e->key))) {
     pu_conn_end(c, PU_E_PEER_MISMATCH, "we reached ourselves");
     return PU_E_PEER_MISMATCH;
   }
-  if (count_conns(e, &c->peer) >= e->limits.conns_per_peer) {
-    pu_conn_end(c, PU_E_LIMIT, "too many connections of one peer");
-    return PU_E_LIMIT;
+  const pu_peer *known = pu_peerstore_find(e->peerstore, &c->peer);
+  const int status = pu_limits_authenticated(&e->limiter, &c->share, &c->peer,
+                                             known != NULL && known->protect > 0, &c->mem, &why);
+  if (status != 0) {
+    pu_conn_end(c, status, why.text);
+    return status;
   }
   if (c->outbound || ask_inbound(c) == 0)
     return 0;
@@ -189,9 +191,12 @@ static int on_secured(void *user, const pu_security_result *result) {
 static int on_open(void *user) {
   pu_conn *c = user;
   pu_engine *e = c->engine;
-  no_longer_pending(c);
+  pu_limits_admitted(&e->limiter, &c->share);
+  pu_limits_memory_refused(&e->limiter, &c->mem, true);
   c->mem.limit = e->limits.memory_per_conn;
   c->open = true;
+  pu_table_add(&e->conns_by_peer, &c->by_peer,
+               pu_table_hash(&e->conns_by_peer, c->peer.bytes, c->peer.len));
   c->opened_us = c->idle_since_us = pu_now_us(e->platform);
   c->opened_unix_ms = pu_wall_ns(e->platform) / 1000000;
   arm_timer(c);
@@ -290,6 +295,8 @@ static void refuse(const pu_transport_conn *info, int status) {
 
 static int start_session(pu_conn *c, const pu_transport_conn *info) {
   const pu_engine *e = c->engine;
+  /* yamux cannot tell the peer how many it may open: the one too many is refused here, and counted. */
+  const uint32_t max_streams = e->limits.streams_in_per_conn + (info->raw != NULL ? 1u : 0);
   const pu_session_config config = {.mem = &c->mem,
                                     .platform = e->platform,
                                     .initiator = c->outbound,
@@ -297,7 +304,7 @@ static int start_session(pu_conn *c, const pu_transport_conn *info) {
                                     .tls = e->tls,
                                     .expected = &c->expected,
                                     .max_record = info->max_record,
-                                    .max_streams_in = e->limits.streams_in_per_conn,
+                                    .max_streams_in = max_streams,
                                     .window_budget = e->limits.memory_per_conn / 2,
                                     .events = &session_events,
                                     .user = c};
@@ -305,10 +312,17 @@ static int start_session(pu_conn *c, const pu_transport_conn *info) {
                            : info->native->ops->start(info->native, &config, &c->session);
 }
 
-int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
-                const pu_peer_id *expected, const pu_conn_ready *ready, pu_conn **out) {
+static uint64_t id_hash(const pu_engine *e, uint64_t id) {
+  return pu_table_hash(&e->conns_by_id, &id, sizeof id);
+}
+
+/* new_conn begins a connection with |share|, which it takes over, as it does what |info| has. */
+static int new_conn(pu_engine *e, const pu_transport_conn *info, bool outbound,
+                    const pu_peer_id *expected, const pu_conn_ready *ready, pu_conn_share *share,
+                    pu_conn **out) {
   pu_conn *c = pu_zalloc(&e->mem, sizeof *c);
   if (c == NULL) {
+    pu_limits_close(&e->limiter, share);
     refuse(info, PU_E_NOMEM);
     return PU_E_NOMEM;
   }
@@ -321,6 +335,7 @@ int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
   if (ready != NULL)
     c->ready = *ready;
   (void)pu_multiaddr_text(&info->remote, c->addr);
+  pu_limits_move(share, &c->share);
   pu_mem_init(&c->mem, &e->mem, PU_PREAUTH_MAX_BYTES);
   pu_timer_init(&c->timer, e->platform, on_timer, c);
   pu_list_init(&c->streams);
@@ -337,53 +352,57 @@ int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
     }
   }
   if (status != 0) {
+    pu_limits_close(&e->limiter, &c->share);
     pu_mem_deinit(&c->mem);
     pu_free(c);
     return status;
   }
-  if (!outbound) {
-    c->pending_counted = true;
-    e->pending_count++;
-  }
   e->conn_count++;
   pu_list_push(&e->conns, &c->link);
+  pu_table_add(&e->conns_by_id, &c->by_id, id_hash(e, c->id));
   *out = c;
   return 0;
 }
 
-bool pu_conn_same_origin(const pu_multiaddr *a, const pu_multiaddr *b) {
-  pu_ma_component x, y;
-  size_t i = 0, j = 0;
-  if (!pu_multiaddr_next(a, &i, &x) || !pu_multiaddr_next(b, &j, &y) || x.code != y.code)
-    return false;
-  const size_t len = x.code == PU_MA_IP6 ? 8 : x.len;
-  return x.len == y.len && len <= x.len && memcmp(x.value, y.value, len) == 0;
+int pu_conn_new(pu_engine *e, const pu_transport_conn *info, const pu_peer_id *expected,
+                const pu_conn_ready *ready, pu_conn **out) {
+  pu_conn_share share;
+  pu_origin origin;
+  pu_limits_origin(&info->remote, &origin);
+  const int status = pu_limits_dial(&e->limiter, &share, &origin, &e->refusal);
+  if (status != 0) {
+    PU_LOG(&e->log, PU_LOG_WARN, "swarm", "dial given up: %s", e->refusal.text);
+    refuse(info, status);
+    return status;
+  }
+  return new_conn(e, info, true, expected, ready, &share, out);
 }
 
-static const char *refuse_reason(const pu_engine *e, const pu_transport_conn *accepted) {
-  uint32_t pending = 0;
-  if (e->closing)
-    return "closing down";
-  if (e->conn_count >= e->limits.conns_total)
-    return "too many connections";
-  if (e->pending_count >= e->limits.conns_pending)
-    return "too many connections in handshake";
-  if (accepted->relayed || pu_multiaddr_is_loopback(&accepted->remote))
-    return NULL;
-  PU_LIST_EACH(&e->conns, node, tmp) {
-    const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    pending += c->pending_counted && pu_conn_same_origin(&c->info.remote, &accepted->remote);
-  }
-  return pending >= e->limits.conns_pending_per_ip
-             ? "too many connections in handshake of one address"
-             : NULL;
+/* take_share counts a connection that came in. When the handshakes of strangers are full, the slowest
+ * stranger makes room. */
+static int take_share(pu_engine *e, const pu_transport_conn *accepted, pu_conn_share *out) {
+  pu_origin origin;
+  const uint64_t now = pu_now_us(e->platform);
+  pu_limits_origin(&accepted->remote, &origin);
+  if (accepted->relayed)
+    origin.len = 0;
+  int status = pu_limits_accept(&e->limiter, out, &origin, now, &e->refusal);
+  pu_conn_share *slowest = NULL;
+  if (status == PU_E_LIMIT && e->refusal.kind == PU_LIMIT_PENDING)
+    slowest = pu_limits_slowest(&e->limiter, now);
+  if (slowest == NULL)
+    return status;
+  pu_conn_end(PU_CONTAINER_OF(slowest, pu_conn, share), PU_E_LIMIT,
+              "too slow in handshake: another connection needed the room");
+  return pu_limits_accept(&e->limiter, out, &origin, now, &e->refusal);
 }
 
 void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted) {
   char addr[PU_MULTIADDR_MAX_TEXT];
   pu_conn *c;
-  const char *reason = refuse_reason(e, accepted);
-  int status = reason == NULL ? 0 : PU_E_LIMIT;
+  pu_conn_share share = {0};
+  int status = e->closing ? PU_E_CANCELED : take_share(e, accepted, &share);
+  const char *reason = e->closing ? "closing down" : e->refusal.text;
   const pu_question question = {.ask = PU_ASK_ACCEPT,
                                 .addr = pu_multiaddr_text(&accepted->remote, addr),
                                 .relayed = accepted->relayed};
@@ -393,11 +412,12 @@ void pu_engine_accept(pu_engine *e, const pu_transport_conn *accepted) {
   }
   if (status != 0) {
     PU_LOG(&e->log, PU_LOG_INFO, "swarm", "refused %s: %s", addr, reason);
+    pu_limits_close(&e->limiter, &share);
     refuse(accepted, status);
     pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, status, reason);
     return;
   }
-  status = pu_conn_new(e, accepted, false, NULL, NULL, &c);
+  status = new_conn(e, accepted, false, NULL, NULL, &share, &c);
   if (status != 0)
     pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, status, "cannot begin the handshake");
 }
@@ -410,12 +430,14 @@ static int rank(const pu_conn *c) {
 
 pu_conn *pu_engine_find_conn(pu_engine *e, const pu_peer_id *peer, bool direct) {
   pu_conn *best = NULL;
-  PU_LIST_EACH(&e->conns, node, tmp) {
-    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (!c->open || c->closed || (direct && c->info.relayed) || !pu_peer_id_equal(&c->peer, peer))
+  const uint64_t hash = pu_table_hash(&e->conns_by_peer, peer->bytes, peer->len);
+  for (pu_table_node *node = pu_table_first(&e->conns_by_peer, hash); node != NULL;
+       node = pu_table_next(node)) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, by_peer);
+    if (c->closed || (direct && c->info.relayed) || !pu_peer_id_equal(&c->peer, peer))
       continue;
-    if (best == NULL || rank(c) >= rank(best)) /* later in the list is newer */
-      best = c;
+    if (best == NULL || rank(c) > rank(best) || (rank(c) == rank(best) && c->id > best->id))
+      best = c; /* the higher ID is newer */
   }
   return best;
 }
@@ -424,13 +446,20 @@ pu_conn *pu_engine_best_conn(pu_engine *e, const pu_peer_id *peer) {
   return pu_engine_find_conn(e, peer, false);
 }
 
-pu_conn *pu_conn_find(pu_engine *e, uint64_t id) {
-  PU_LIST_EACH(&e->conns, node, tmp) {
-    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
-    if (c->id == id && c->open && !c->closed)
+/* conn_of_id finds a connection that is not closed. */
+static pu_conn *conn_of_id(pu_engine *e, uint64_t id) {
+  for (pu_table_node *node = pu_table_first(&e->conns_by_id, id_hash(e, id)); node != NULL;
+       node = pu_table_next(node)) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, by_id);
+    if (c->id == id)
       return c;
   }
   return NULL;
+}
+
+pu_conn *pu_conn_find(pu_engine *e, uint64_t id) {
+  pu_conn *c = conn_of_id(e, id);
+  return c != NULL && c->open ? c : NULL;
 }
 
 const pu_peer_id *pu_conn_peer(const pu_conn *c) {
@@ -448,7 +477,9 @@ void pu_engine_conns(pu_engine *e, void (*each)(void *data, pu_conn *c), void *d
 /* conn_after returns the connection with the lowest ID above |id|: the list is in their order.
  * Loops that end connections go by it, since what they call may end others. */
 static pu_conn *conn_after(pu_engine *e, uint64_t id) {
-  PU_LIST_EACH(&e->conns, node, tmp) {
+  pu_conn *before = conn_of_id(e, id);
+  pu_list *node = before != NULL ? &before->link : &e->conns;
+  while ((node = node->next) != &e->conns) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
     if (c->id > id)
       return c;
@@ -529,4 +560,32 @@ size_t pu_engine_recheck(pu_engine *e) {
       ended += m->ops->on_recheck(m);
   }
   return ended;
+}
+
+/* ---- limits ---- */
+
+static void raise_to(uint64_t *most, uint64_t value) {
+  if (value > *most)
+    *most = value;
+}
+
+void pu_engine_limit_stats(const pu_engine *e, void (*each)(void *data, const pu_limit_stat *stat),
+                           void *data) {
+  pu_limits_conns fullest = {0};
+  PU_LIST_EACH(&e->conns, node, tmp) {
+    const pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    raise_to(&fullest.streams, c->share.streams);
+    raise_to(&fullest.negotiating, c->share.negotiating);
+    raise_to(c->open ? &fullest.memory : &fullest.memory_handshake, c->mem.used);
+    if (c->open)
+      fullest.refused += c->mem.refused;
+    else
+      fullest.refused_handshake += c->mem.refused;
+  }
+  pu_limits_stats(&e->limiter, &fullest, each, data);
+}
+
+int pu_engine_limit_protocol(pu_engine *e, const char *protocol, uint32_t total,
+                             uint32_t per_peer) {
+  return pu_limits_set_protocol(&e->limiter, protocol, total, per_peer);
 }

@@ -8,7 +8,6 @@
 #include "swarm/peerstore.h"
 #include "transport/session.h"
 
-#define PU_PREAUTH_MAX_BYTES 65536u /* design: what a stranger may cost */
 #define PU_CONN_DETAIL 200
 
 typedef struct pu_conn_ready {
@@ -30,18 +29,21 @@ struct pu_conn {
   pu_timer timer;      /* handshake deadline, then idleness */
   pu_conn_ready ready; /* outbound, until open */
   pu_list streams;     /* pu_stream.link */
-  uint32_t stream_count, negotiating;
+  uint32_t stream_count;
+  pu_conn_share share; /* of the engine's limits */
+  pu_table_node by_id, by_peer; /* |by_peer| while open */
   pu_list waiting;     /* opens that wait for the session to take another stream */
   uint64_t opened_us, idle_since_us;
   uint64_t keep_until_us; /* it does not count as idle before: a peer that others reach through us */
   uint64_t opened_unix_ms;
-  bool outbound, open, closed, identified, pending_counted;
+  bool outbound, open, closed, identified;
   unsigned busy;       /* calls inside the connection: it is freed at none */
   char end_detail[PU_CONN_DETAIL];
 };
 
-/* pu_conn_new takes |info|->raw or native over, also when it fails. */
-PU_MUST_CHECK int pu_conn_new(pu_engine *e, const pu_transport_conn *info, bool outbound,
+/* pu_conn_new begins an outbound connection; pu_engine_accept (engine_priv.h) the others. It takes
+ * |info|->raw or native over, also when it fails; |e|->refusal explains PU_E_LIMIT. */
+PU_MUST_CHECK int pu_conn_new(pu_engine *e, const pu_transport_conn *info,
                               const pu_peer_id *expected, const pu_conn_ready *ready,
                               pu_conn **out);
 /* pu_conn_end closes the connection: streams end with PU_E_GONE, modules and application are told. */
@@ -52,8 +54,6 @@ void pu_conn_enter(pu_conn *c);
 void pu_conn_leave(pu_conn *c);
 /* pu_conn_recheck asks the policy again; true when the connection was ended. */
 bool pu_conn_recheck(pu_conn *c);
-/* pu_conn_same_origin says whether two remote addresses are of one IPv4 address or IPv6 /64. */
-bool pu_conn_same_origin(const pu_multiaddr *a, const pu_multiaddr *b);
 bool pu_conn_is_limited(const pu_conn *c);
 /* pu_conn_touch notes that the connection is used (idle closing counts from now). */
 void pu_conn_touch(pu_conn *c);

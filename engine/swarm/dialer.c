@@ -286,8 +286,8 @@ static void on_dialled(void *data, int status, const char *detail, const pu_tran
   a->transport_dial = NULL;
   if (status == 0) {
     const pu_conn_ready ready = {on_ready, a};
-    detail = "";
-    status = pu_conn_new(d->engine, raw, true, &d->peer, &ready, &a->conn);
+    status = pu_conn_new(d->engine, raw, &d->peer, &ready, &a->conn);
+    detail = status == PU_E_LIMIT ? d->engine->refusal.text : "";
   }
   if (status != 0)
     attempt_failed(a, status, detail);

@@ -160,27 +160,6 @@ void pu_engine_self_changed(pu_engine *e) {
 
 /* ---- beginning ---- */
 
-#define DEFAULT(field, value)                                                                      \
-  do {                                                                                             \
-    if (l->field == 0)                                                                             \
-      l->field = (value);                                                                          \
-  } while (0)
-
-static void fill_limits(pu_limits *l) {
-  DEFAULT(conns_total, 4096);
-  DEFAULT(conns_per_peer, 8);
-  DEFAULT(conns_pending, 128);
-  DEFAULT(conns_pending_per_ip, 16);
-  DEFAULT(streams_in_per_conn, 16384);
-  DEFAULT(negotiating_per_conn, 256);
-  DEFAULT(memory_per_conn, (size_t)64 * 1024 * 1024);
-  DEFAULT(memory_total, (size_t)512 * 1024 * 1024);
-  DEFAULT(handshake_ms, 15000);
-  DEFAULT(dial_ms, 15000);
-  DEFAULT(negotiate_ms, 10000);
-  DEFAULT(idle_ms, 60000);
-}
-
 static void on_log(void *data, pu_log_level level, const char *part, const char *line) {
   const pu_engine *e = data;
   e->log_fn(e->log_data, (int)level, part, line);
@@ -210,6 +189,14 @@ static int make_platform(pu_engine *e, const pu_engine_config *config) {
   return status;
 }
 
+static void set_limits(pu_engine *e, const pu_limits *limits) {
+  pu_machine machine;
+  pu_machine_get(e->platform, &machine);
+  e->limits = *limits;
+  pu_limits_fill(&e->limits, &machine);
+  e->mem.limit = e->limits.memory_total;
+}
+
 static void free_rest(pu_engine *e);
 
 int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err) {
@@ -219,9 +206,7 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   pu_engine *e = calloc(1, sizeof *e); /* the root of all accounts is inside */
   if (e == NULL)
     return pu_error_set(err, PU_E_NOMEM, "no memory for an engine");
-  e->limits = config->limits;
-  fill_limits(&e->limits);
-  pu_mem_init(&e->mem, NULL, e->limits.memory_total);
+  pu_mem_init(&e->mem, NULL, PU_MEM_UNLIMITED); /* until the machine is known */
   if (config->mem_fail_at != 0)
     pu_mem_fail_at(&e->mem, config->mem_fail_at);
   e->log_fn = config->log;
@@ -247,9 +232,10 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
     free(e);
     return pu_error_set(err, status, "no event loop");
   }
+  set_limits(e, &config->limits);
+  pu_random(e->platform, &e->table_seed, sizeof e->table_seed);
   pu_conns_init(e);
   pu_listen_init(e);
-  pu_random(e->platform, &e->table_seed, sizeof e->table_seed);
   status = make_key(e, config, err);
   if (status == 0)
     status = pu_tls_identity_new(&e->mem, e->key, pu_wall_ns(e->platform) / 1000000000, &e->tls);

@@ -11,6 +11,7 @@
 #include "peerup/engine.h"
 #include "negotiate/multistream.h"
 #include "platform/platform.h"
+#include "swarm/limits.h"
 #include "transport/transport.h"
 
 #define PU_ENGINE_LISTENERS_MAX 32
@@ -78,14 +79,17 @@ struct pu_engine {
   void *policy_data;
   pu_event_fn on_event;
   void *event_data;
-  pu_limits limits; /* defaults filled in */
+  pu_limits limits; /* defaults filled in; the limiter's are a copy */
   pu_rx_memory rx;
   uint8_t *scratch; /* PU_SCRATCH_BYTES: for whoever reads local sockets, within one event */
   pu_list conns;    /* pu_conn.link, all that are not closed */
   pu_list graveyard; /* closed ones, freed by |reap| */
   pu_timer reap;
   uint64_t next_conn_id;
-  uint32_t conn_count, pending_count; /* all; inbound in handshake */
+  uint32_t conn_count; /* of |conns| */
+  pu_table conns_by_id, conns_by_peer; /* the latter of such that are open */
+  pu_limiter limiter;
+  pu_refusal refusal; /* of the last PU_E_LIMIT that it gave */
   pu_list transports, modules, handlers, listeners;
   pu_list sniffing; /* accepted, their first byte has not come (transport/sniff.h) */
   pu_list dials;    /* dialer.c */

@@ -26,15 +26,16 @@ void pu_listen_end(pu_engine *e) {
 
 /* may_sniff says whether one more connection may keep its first byte to itself: as many as may be in
  * handshake. */
-static bool may_sniff(const pu_engine *e, const pu_transport_conn *accepted) {
+static int may_sniff(pu_engine *e, const pu_transport_conn *accepted) {
   uint32_t all = 0, same = 0;
+  pu_origin origin, other;
+  pu_limits_origin(&accepted->remote, &origin);
   PU_LIST_EACH(&e->sniffing, node, tmp) {
-    const pu_sniff *s = PU_CONTAINER_OF(node, pu_sniff, link);
+    pu_limits_origin(&PU_CONTAINER_OF(node, pu_sniff, link)->conn.remote, &other);
     all++;
-    same += pu_conn_same_origin(&s->conn.remote, &accepted->remote);
+    same += origin.len != 0 && memcmp(&origin, &other, sizeof origin) == 0;
   }
-  return all < e->limits.conns_pending && (same < e->limits.conns_pending_per_ip ||
-                                           pu_multiaddr_is_loopback(&accepted->remote));
+  return pu_limits_may_wait(&e->limiter, all, same, &e->refusal);
 }
 
 /* accept_ws makes the connection's raw one of WebSocket, which serves the upgrade within the deadline of
@@ -76,10 +77,9 @@ static void on_accept(void *data, pu_tcp *tcp) {
     return;
   if (l->kinds == PU_SNIFF_PLAIN) {
     pu_engine_accept(e, &conn);
-  } else if (!may_sniff(e, &conn)) {
+  } else if (may_sniff(e, &conn) != 0) {
     conn.raw->ops->close(conn.raw, true);
-    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, PU_E_LIMIT,
-                   "too many connections that say nothing");
+    pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, PU_E_LIMIT, e->refusal.text);
   } else if (pu_sniff_start(&e->mem, e->platform, &conn, l->kinds, on_sniffed, e, &e->sniffing) !=
              0) {
     pu_engine_emit(e, PU_EVENT_DROPPED, NULL, NULL, NULL, PU_E_NOMEM, "no memory for a connection");

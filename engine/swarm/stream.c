@@ -29,13 +29,6 @@ static size_t space(const pu_stream *s) {
 
 /* ---- life ---- */
 
-static void leave_negotiation(pu_stream *s) {
-  if (s->counted) {
-    s->counted = false;
-    s->conn->negotiating--;
-  }
-}
-
 static void drop_late(pu_stream *s) {
   pu_free(s->late);
   s->late = NULL;
@@ -58,7 +51,7 @@ static void detach(pu_stream *s) {
   pu_conn *c = s->conn;
   PU_ASSERT(!s->gone);
   s->gone = true;
-  leave_negotiation(s);
+  pu_limits_stream_close(&c->engine->limiter, &c->share, &s->share);
   drop_negotiation(s);
   drop_late(s);
   pu_timer_stop(&s->timer);
@@ -346,12 +339,18 @@ static int ask_stream(pu_stream *s) {
   return pu_policy_ask(s->conn->engine, &question);
 }
 
+static void log_refused(const pu_conn *c, const char *protocol, const pu_refusal *why) {
+  PU_LOG(&c->engine->log, PU_LOG_INFO, "swarm", "refused a stream%s%s of %s: %s",
+         protocol[0] != '\0' ? " " : "", protocol, c->addr, why->text);
+}
+
 /* begin_inbound gives a negotiated stream to its handler; false when it did not live to see it. */
 static bool begin_inbound(pu_stream *s) {
+  pu_engine *e = s->conn->engine;
+  pu_refusal why;
   const char *id = pu_multistream_protocol(s->negotiation);
-  pu_handler *h = pu_engine_find_handler(s->conn->engine, id, strlen(id));
+  pu_handler *h = pu_engine_find_handler(e, id, strlen(id));
   s->protocol = pu_strndup(&s->conn->mem, id, strlen(id));
-  leave_negotiation(s);
   drop_negotiation(s);
   pu_timer_stop(&s->timer);
   if (h == NULL || s->protocol == NULL) {
@@ -362,6 +361,11 @@ static bool begin_inbound(pu_stream *s) {
     pu_stream_reset(s, CODE_GATED);
     return false;
   }
+  if (pu_limits_protocol(&e->limiter, &s->conn->share, &s->share, s->protocol, &why) != 0) {
+    log_refused(s->conn, s->protocol, &why);
+    pu_stream_reset(s, CODE_LIMIT);
+    return false;
+  }
   if (h->fn(h->data, s) != 0 && !s->gone)
     pu_stream_reset(s, 0);
   return !s->gone;
@@ -369,19 +373,27 @@ static bool begin_inbound(pu_stream *s) {
 
 int pu_stream_accept(pu_conn *c, pu_session_stream *ss, uint32_t *code) {
   pu_engine *e = c->engine;
+  pu_stream_share share;
+  pu_refusal why;
   *code = CODE_LIMIT;
-  if (c->closed || c->negotiating >= e->limits.negotiating_per_conn)
-    return PU_E_LIMIT;
+  if (c->closed)
+    return PU_E_CLOSED;
+  int status = pu_limits_stream(&e->limiter, &c->share, &share, &why);
+  if (status != 0) {
+    log_refused(c, "", &why);
+    return status;
+  }
   pu_stream *s = new_stream(c, false);
-  if (s == NULL)
+  if (s == NULL) {
+    pu_limits_stream_close(&e->limiter, &c->share, &share);
     return PU_E_NOMEM;
+  }
+  s->share = share;
   if (pu_timer_after(&s->timer, e->limits.negotiate_ms * 1000ull) != 0) {
     detach(s);
     return PU_E_NOMEM;
   }
   s->ss = ss;
-  s->counted = true;
-  c->negotiating++;
   ops(s)->set_user(ss, s);
   /* The header waits for the dialler's, which saves a frame; a dialler may wait for ours, but not a
    * dialler of which we have not heard (wire 5). */

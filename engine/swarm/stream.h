@@ -21,7 +21,8 @@ struct pu_stream {
   uint16_t late_len;
   pu_open *op;   /* outbound: who waits for the negotiation */
   pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens */
-  bool outbound, counted /* in conn->negotiating */;
+  bool outbound;
+  pu_stream_share share; /* inbound: of the engine's limits */
   bool tokens_due; /* lazy: header and offer go with the first bytes */
   bool eof;
   unsigned busy;  /* callbacks inside: freed at none */

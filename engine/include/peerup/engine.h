@@ -69,16 +69,26 @@ typedef void (*pu_event_fn)(void *data, const pu_event *event);
 
 /* ---- engine ---- */
 
-/* Limits; 0 takes the default in the comment. */
+/* Limits; 0 takes the default, which follows from the machine: the comments give it for 2 GiB of memory and
+ * 8192 or more descriptors. A limit "of one address" is of an IPv4 address or an IPv6 /64; loopback and
+ * relayed connections are exempt. pu_engine_limit_stats tells what is used and refused. */
 typedef struct pu_limits {
   uint32_t conns_total;        /* 4096 */
+  uint32_t conns_in;           /* 7/8 of the total: inbound; the last eighth of them for protected peers */
+  uint32_t conns_per_ip;       /* 256: inbound, of one address */
   uint32_t conns_per_peer;     /* 8 */
-  uint32_t conns_pending;      /* 128: inbound, handshake not done */
-  uint32_t conns_pending_per_ip; /* 16: of them from one IPv4 or IPv6 /64; loopback exempt */
+  uint32_t conns_pending;      /* 128: inbound, handshake not done; a quarter for known addresses */
+  uint32_t conns_pending_per_ip; /* 16: of them from one address */
+  uint32_t streams_in;         /* 65536: all inbound streams */
+  uint32_t streams_in_per_ip;  /* 49152 */
+  uint32_t streams_in_per_peer;/* 32768 */
   uint32_t streams_in_per_conn;/* 16384 */
+  uint32_t streams_in_per_protocol;      /* 49152: see pu_engine_limit_protocol */
+  uint32_t streams_in_per_protocol_peer; /* 32768 */
   uint32_t negotiating_per_conn; /* 256: inbound streams whose protocol is not chosen yet */
   size_t memory_per_conn;      /* 64 MiB */
-  size_t memory_total;         /* 512 MiB */
+  size_t memory_per_peer;      /* 128 MiB: all connections of one peer */
+  size_t memory_total;         /* 512 MiB: a quarter of the machine's */
   uint32_t handshake_ms;       /* 15000: accept to multiplexed */
   uint32_t dial_ms;            /* 15000: per address */
   uint32_t negotiate_ms;       /* 10000: per stream */
@@ -127,6 +137,19 @@ PU_API const char *pu_version(void);
 PU_API void pu_engine_set_log_level(pu_engine *e, int level);
 /* pu_engine_memory returns the bytes the engine has allocated now. */
 PU_API size_t pu_engine_memory(const pu_engine *e);
+
+/* One limit: "connections.per_peer". What is used is that of the fullest address, peer, protocol or
+ * connection, where there are many; |refused| counts since the engine was made. */
+typedef struct pu_limit_stat {
+  const char *name;
+  uint64_t used, limit, refused;
+} pu_limit_stat;
+PU_API void pu_engine_limit_stats(const pu_engine *e,
+                                  void (*each)(void *data, const pu_limit_stat *stat), void *data);
+/* pu_engine_limit_protocol limits the inbound streams of one protocol, all together and for each peer; 0:
+ * the default. PU_E_LIMIT: too many protocols have limits of their own. */
+PU_API PU_MUST_CHECK int pu_engine_limit_protocol(pu_engine *e, const char *protocol, uint32_t total,
+                                                  uint32_t per_peer);
 
 /* pu_engine_listen listens on a multiaddr ("/ip4/0.0.0.0/tcp/0"), or through a relay
  * ("<relay>/p2p/R/p2p-circuit": see pu_engine_reserve). PU_E_IN_USE, PU_E_UNSUPPORTED ... */

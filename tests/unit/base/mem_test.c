@@ -81,6 +81,10 @@ static void moves_below_a_new_account(void **state) {
   assert_int_equal(engine.used, COST(300));
   assert_null(pu_alloc(&conn, 300));
   assert_int_equal(peer.refused, 1);
+  assert_ptr_equal(pu_mem_refuser(&conn), &peer);
+  pu_mem_fail_at(&conn, 1);
+  assert_null(pu_alloc(&conn, 1));
+  assert_null(pu_mem_refuser(&conn));
   void *b = pu_alloc(&conn, 100);
   assert_int_equal(engine.used, COST(300) + COST(100));
   pu_mem second;

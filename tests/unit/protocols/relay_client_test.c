@@ -598,9 +598,9 @@ static void test_flood_of_circuits(void **state) {
   for (size_t i = 0; i < MANY; i++)
     open_stop(&peers[i], &r->relay, &r->home, out, len);
   sim_run_for(r->sim, 2 * SECONDS);
-  assert_true(r->home.engine->pending_count <= r->home.engine->limits.conns_pending);
+  assert_true(r->home.engine->limiter.pending <= r->home.engine->limits.conns_pending);
   sim_run_for(r->sim, 20 * SECONDS);
-  assert_int_equal(r->home.engine->pending_count, 0);
+  assert_int_equal(r->home.engine->limiter.pending, 0);
   assert_true(announces(r)); /* the reservation does not suffer */
   for (size_t i = 0; i < MANY; i++)
     relay_peer_reset(&peers[i]);

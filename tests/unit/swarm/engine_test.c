@@ -221,7 +221,7 @@ static void test_closing_at_any_time(void **state) {
     }
     sim_run_for(sim, SIM_SECOND);
     assert_int_equal(b.engine->conn_count, 0);
-    assert_int_equal(b.engine->pending_count, 0);
+    assert_int_equal(b.engine->limiter.pending, 0);
   }
   sim_host_end(&b);
 }
