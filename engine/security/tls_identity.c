@@ -10,6 +10,11 @@
 #include <string.h>
 #include <time.h>
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "platform/assert.h"
 
 #define EXTENSION_OID "1.3.6.1.4.1.53594.1.1"
@@ -34,6 +39,16 @@ struct pu_tls_identity {
   gnutls_priority_t tcp, quic;
   gnutls_datum_t der;
 };
+
+bool pu_tls_is_fast(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
+#elif defined(__aarch64__)
+  return (getauxval(AT_HWCAP) & HWCAP_AES) != 0 && (getauxval(AT_HWCAP) & HWCAP_PMULL) != 0;
+#else
+  return false;
+#endif
+}
 
 /* ---- DER, as much as is needed: lengths of up to three bytes ---- */
 

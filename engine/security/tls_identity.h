@@ -10,6 +10,10 @@
 typedef struct pu_tls_identity pu_tls_identity;
 struct gnutls_session_int;
 
+/* pu_tls_is_fast says whether this machine has instructions for AES-GCM: without them Noise's
+ * cipher is the faster one, the more so as GnuTLS's ChaCha20 is slow. */
+bool pu_tls_is_fast(void);
+
 /* pu_tls_identity_new prepares one; nothing costly happens before its first use. |key| outlives it.
  * The certificate is valid from an hour before |now_unix_s| for a hundred years. */
 PU_MUST_CHECK int pu_tls_identity_new(pu_mem *mem, const pu_key *key, uint64_t now_unix_s,

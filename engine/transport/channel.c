@@ -1,19 +1,21 @@
-/* The upgrade of a raw connection and the records on it (wire 4, 5, 6). See channel.h.
+/* The upgrade of a raw connection and the records on it (wire 4 to 7). See channel.h.
  *
  *   SECURITY --offer accepted--> HANDSHAKE --result--> [MUXER --accepted-->] OPEN --> ENDED
  *
  * A handshake that agreed on a muxer skips MUXER. Whatever goes wrong ends the channel once. */
 #include "transport/channel.h"
-#include "mux/yamux.h"
-#include "platform/assert.h"
+
 #include <stdio.h>
 #include <string.h>
 
+#include "mux/yamux.h"
+#include "platform/assert.h"
+#include "security/tls_identity.h"
+
 #define HANDSHAKE_WRITE 4096u /* most bytes of one handshake write */
 
-/* Security protocols, best first; a second one joins here. */
-static const pu_security_ops *const securities[] = {&pu_noise_ops};
-static const char *const security_names[] = {"/noise"};
+/* All security protocols; another one joins here. */
+static const pu_security_ops *const protocols[] = {&pu_tls_ops, &pu_noise_ops};
 static const char *const muxer_names[] = {PU_YAMUX_ID};
 
 static const char *match_name(const char *const *names, size_t count, const char *offer,
@@ -25,8 +27,8 @@ static const char *match_name(const char *const *names, size_t count, const char
 }
 
 static const char *match_security(void *data, const char *offer, size_t len) {
-  (void)data;
-  return match_name(security_names, PU_COUNT(security_names), offer, len);
+  const pu_channel *c = data;
+  return match_name(c->securities, c->security_count, offer, len);
 }
 
 static const char *match_muxer(void *data, const char *offer, size_t len) {
@@ -36,7 +38,24 @@ static const char *match_muxer(void *data, const char *offer, size_t len) {
 
 /* ---- end ---- */
 
+/* say_last writes what the security protocol has to say at the end: its reason for a failure, or a
+ * farewell. Only where nothing of ours waits, which it would overtake. Returns whether the peer
+ * should get a chance to read it. */
+static bool say_last(pu_channel *c, bool abort) {
+  const pu_security_ops *ops = c->security_ops;
+  uint8_t out[512];
+  if (c->raw == NULL || c->security == NULL || ops->last == NULL)
+    return false;
+  const bool failed = ops->why(c->security) != NULL;
+  if ((abort && !failed) || c->tx.len > 0 || c->iov_count > 0)
+    return false;
+  const pu_iov iov = {out, ops->last(c->security, out, sizeof out)};
+  return iov.len > 0 && c->raw->ops->writev(c->raw, &iov, 1) == (ssize_t)iov.len;
+}
+
 static void release(pu_channel *c, bool abort) {
+  if (say_last(c, abort))
+    abort = false; /* a reset could overtake it */
   c->phase = PU_CHANNEL_ENDED;
   c->iov_count = c->iov_bytes = 0;
   c->borrowing = false;
@@ -148,6 +167,8 @@ static void on_raw_writable(void *user) {
   set_blocked(c, false);
 }
 
+static int pump_security(pu_channel *c);
+
 static void cork_raw(pu_channel *c) {
   if (c->raw == NULL || c->raw_corked || c->raw->ops->cork == NULL)
     return;
@@ -177,6 +198,8 @@ void pu_channel_flush(pu_channel *c) {
 
 void pu_channel_uncork(pu_channel *c) {
   PU_ASSERT(c->cork > 0);
+  if (c->cork == 1)
+    (void)pump_security(c);
   if (--c->cork > 0 || c->raw == NULL)
     return;
   if (flush(c) == 0)
@@ -215,6 +238,29 @@ static int send_raw(pu_channel *c, const uint8_t *data, size_t len, bool borrowe
   return flush(c);
 }
 
+/* security_trouble is what a failed security protocol says of it, or |otherwise|. */
+static const char *security_trouble(const pu_channel *c, const char *otherwise) {
+  const pu_security_ops *ops = c->security_ops;
+  const char *why = c->security != NULL && ops->why != NULL ? ops->why(c->security) : NULL;
+  return why != NULL ? why : otherwise;
+}
+
+/* pump_security writes what the security protocol has to say between records: TLS's new keys. */
+static int pump_security(pu_channel *c) {
+  uint8_t out[256];
+  while (c->phase == PU_CHANNEL_MUXER || c->phase == PU_CHANNEL_OPEN) {
+    const ssize_t n = c->security_ops->write(c->security, out, sizeof out);
+    if (n < 0)
+      return fail(c, (int)n, security_trouble(c, "cannot encrypt"));
+    if (n == 0)
+      return 0;
+    const int status = send_raw(c, out, (size_t)n, false);
+    if (status != 0)
+      return status;
+  }
+  return 0;
+}
+
 size_t pu_channel_max_plain(const pu_channel *c) {
   const pu_security_ops *ops = c->security_ops;
   size_t most = ops->max_plain;
@@ -232,7 +278,7 @@ static int send_copied(pu_channel *c, const pu_span *frame) {
     memcpy(io.data, frame->data + done, n);
     int status = c->security_ops->seal(c->security, &io);
     if (status != 0)
-      return fail(c, status, "cannot encrypt");
+      return fail(c, status, security_trouble(c, "cannot encrypt"));
     status = send_raw(c, io.data, io.len, false);
     if (status != 0)
       return status;
@@ -249,7 +295,7 @@ int pu_channel_send(pu_channel *c, pu_span *frame, bool borrowed) {
     return send_copied(c, frame);
   int status = ops->seal(c->security, frame);
   if (status != 0)
-    return fail(c, status, "cannot encrypt");
+    return fail(c, status, security_trouble(c, "cannot encrypt"));
   if (c->raw->ops->write_span == NULL || !borrowed || c->cork == 0)
     return send_raw(c, frame->data, frame->len, borrowed);
   /* A raw connection with headers of its own takes the record where it lies, behind what waits. */
@@ -290,7 +336,7 @@ static int pump_out(pu_channel *c) {
     else if (c->negotiation != NULL)
       n = (ssize_t)pu_multistream_write(c->negotiation, out, PU_MULTISTREAM_MAX_TOKEN);
     if (n < 0)
-      return fail(c, (int)n, "handshake failed");
+      return fail(c, (int)n, security_trouble(c, "the handshake failed"));
     if (n == 0)
       return 0;
     if (c->phase == PU_CHANNEL_MUXER)
@@ -310,7 +356,7 @@ static int begin_negotiation(pu_channel *c, const char *const *names, size_t cou
   if (c->config.initiator)
     pu_multistream_dial(c->negotiation, names, count, lazy);
   else
-    pu_multistream_listen(c->negotiation, match, NULL);
+    pu_multistream_listen(c->negotiation, match, c);
   return pump_out(c);
 }
 
@@ -349,13 +395,14 @@ static int after_handshake(pu_channel *c) {
 
 /* start_security makes the session of the protocol |name|. */
 static int start_security(pu_channel *c, const char *name) {
-  for (size_t i = 0; i < PU_COUNT(securities); i++)
-    if (strcmp(security_names[i], name) == 0)
-      c->security_ops = securities[i];
+  for (size_t i = 0; i < PU_COUNT(protocols); i++)
+    if (strcmp(protocols[i]->id, name) == 0)
+      c->security_ops = protocols[i];
   const pu_security_config config = {.mem = c->config.mem,
                                      .initiator = c->config.initiator,
                                      .key = c->config.key,
                                      .tls = c->config.tls,
+                                     .now_unix_s = c->config.now_unix_s,
                                      .expected = c->config.expected,
                                      .muxers = muxer_names,
                                      .muxer_count = PU_COUNT(muxer_names),
@@ -427,10 +474,17 @@ static int feed_plain(pu_channel *c, pu_span plain) {
 static ssize_t open_record(pu_channel *c, uint8_t *in, size_t len) {
   pu_span plain;
   ssize_t n = c->security_ops->open(c->security, in, len, &plain);
+  if (n == PU_E_EOF)
+    return fail(c, (int)n, "closed by the peer");
   if (n < 0)
-    return fail(c, (int)n, "a record does not decrypt");
+    return fail(c, (int)n, security_trouble(c, "a record does not decrypt"));
   if (n == 0)
     return 0;
+  if (plain.len ==
+      0) { /* it may have been for the security protocol, which answers before we go on */
+    const int status = pump_security(c);
+    return status == 0 ? n : status;
+  }
   /* What is around the payload belonged to this record and is free now. */
   plain.head = (size_t)(plain.data - in);
   plain.tail = (size_t)n - plain.head - plain.len;
@@ -454,8 +508,8 @@ static int keep(pu_channel *c, const uint8_t *in, size_t len) {
   return 0;
 }
 
-/* carry_complete handles a carry whose |carry_size| bytes are there: either they are a whole record, or
- * just its length, and the rest can be sized now. */
+/* carry_complete handles a carry whose |carry_size| bytes are there: either they are a whole
+ * record, or just its length, and the rest can be sized now. */
 static int carry_complete(pu_channel *c) {
   const size_t need = c->security_ops->need(c->security, c->carry, c->carry_len);
   uint8_t *record = c->carry;
@@ -518,8 +572,9 @@ static void on_raw_bytes(void *user, pu_span data) {
     } else {
       ssize_t n = c->security_ops->read(c->security, data.data, data.len);
       if (n < 0)
-        status = fail(c, (int)n, n == PU_E_PEER_MISMATCH ? "another peer answered"
-                                                         : "the handshake failed");
+        status = fail(c, (int)n,
+                      n == PU_E_PEER_MISMATCH ? "another peer answered"
+                                              : security_trouble(c, "the handshake failed"));
       else
         used = (size_t)n;
       if (status == 0)
@@ -560,8 +615,8 @@ static void on_raw_end(void *user, int status) {
                                        "while negotiating the muxer", "", ""};
   char why[96];
   if (c->phase == PU_CHANNEL_OPEN)
-    (void)snprintf(why, sizeof why, "%s", status == PU_E_EOF ? "closed by the peer"
-                                                             : pu_error_sentence(status));
+    (void)snprintf(why, sizeof why, "%s",
+                   status == PU_E_EOF ? "closed by the peer" : pu_error_sentence(status));
   else
     (void)snprintf(why, sizeof why, "%s %s",
                    status == PU_E_EOF ? "closed by the peer" : pu_error_sentence(status),
@@ -577,24 +632,52 @@ static const pu_raw_events channel_raw_events = {
     .on_end = on_raw_end,
 };
 
+/* choose_securities fills the list of what is offered or accepted. */
+static int choose_securities(pu_channel *c) {
+  static const char *const tls_first[] = {"/tls/1.0.0", "/noise"};
+  static const char *const noise_first[] = {"/noise", "/tls/1.0.0"};
+  const pu_channel_config *config = &c->config;
+  const char *const *names = config->securities;
+  size_t count = config->security_count;
+  if (names == NULL) {
+    names = pu_tls_is_fast() ? tls_first : noise_first;
+    count = PU_COUNT(tls_first);
+  }
+  for (size_t i = 0; i < count; i++) {
+    const pu_security_ops *ops = NULL;
+    for (size_t k = 0; k < PU_COUNT(protocols); k++)
+      if (strcmp(protocols[k]->id, names[i]) == 0)
+        ops = protocols[k];
+    if (ops == &pu_tls_ops && config->tls == NULL && config->securities == NULL)
+      continue;
+    if (ops == NULL || c->security_count == PU_COUNT(c->securities))
+      return PU_E_INVAL;
+    c->securities[c->security_count++] = ops->id;
+  }
+  return c->security_count > 0 ? 0 : PU_E_INVAL;
+}
+
 int pu_channel_start(pu_channel *c, const pu_channel_config *config, pu_raw *raw) {
   *c = (pu_channel){.config = *config, .raw = raw, .phase = PU_CHANNEL_SECURITY};
-  /* With one protocol to offer, its first message goes with the offer: that saves a round trip, and
-   * a peer that refuses it is of no use anyway. */
-  const bool pipelined = config->initiator && PU_COUNT(securities) == 1;
-  uint8_t out[PU_MULTISTREAM_MAX_TOKEN];
-  int status = PU_E_NOMEM;
+  uint8_t out[HANDSHAKE_WRITE];
   pu_fifo_init(&c->tx, config->mem, PU_CHANNEL_TX_MAX);
+  int status = choose_securities(c);
+  /* With one protocol to offer, its first message goes with the offer: that saves a round trip, and
+   * a peer that refuses it is of no use anyway. With several the peer may take another one. */
+  const bool pipelined = config->initiator && c->security_count == 1;
+  if (status != 0)
+    goto fail;
+  status = PU_E_NOMEM;
   c->negotiation = pu_alloc(config->mem, sizeof *c->negotiation);
   if (c->negotiation == NULL)
     goto fail;
   if (config->initiator)
-    pu_multistream_dial(c->negotiation, security_names, PU_COUNT(security_names), pipelined);
+    pu_multistream_dial(c->negotiation, c->securities, c->security_count, pipelined);
   else
-    pu_multistream_listen(c->negotiation, match_security, NULL);
+    pu_multistream_listen(c->negotiation, match_security, c);
   size_t len = pu_multistream_write(c->negotiation, out, sizeof out);
   if (pipelined) {
-    status = start_security(c, security_names[0]);
+    status = start_security(c, c->securities[0]);
     if (status != 0)
       goto fail;
     ssize_t n = c->security_ops->write(c->security, out + len, sizeof out - len);
