@@ -240,12 +240,26 @@ typedef struct limit_field {
   { #name, offsetof(type, name), sizeof(((type *)0)->name) == 8 }
 
 static const limit_field limit_fields[] = {
-    LIMIT(pu_limits, conns_total),         LIMIT(pu_limits, conns_per_peer),
-    LIMIT(pu_limits, conns_pending),       LIMIT(pu_limits, conns_pending_per_ip),
-    LIMIT(pu_limits, streams_in_per_conn), LIMIT(pu_limits, negotiating_per_conn),
-    LIMIT(pu_limits, memory_per_conn),     LIMIT(pu_limits, memory_total),
-    LIMIT(pu_limits, handshake_ms),        LIMIT(pu_limits, dial_ms),
-    LIMIT(pu_limits, negotiate_ms),        LIMIT(pu_limits, idle_ms)};
+    LIMIT(pu_limits, conns_total),
+    LIMIT(pu_limits, conns_in),
+    LIMIT(pu_limits, conns_per_ip),
+    LIMIT(pu_limits, conns_per_peer),
+    LIMIT(pu_limits, conns_pending),
+    LIMIT(pu_limits, conns_pending_per_ip),
+    LIMIT(pu_limits, streams_in),
+    LIMIT(pu_limits, streams_in_per_ip),
+    LIMIT(pu_limits, streams_in_per_peer),
+    LIMIT(pu_limits, streams_in_per_conn),
+    LIMIT(pu_limits, streams_in_per_protocol),
+    LIMIT(pu_limits, streams_in_per_protocol_peer),
+    LIMIT(pu_limits, negotiating_per_conn),
+    LIMIT(pu_limits, memory_per_conn),
+    LIMIT(pu_limits, memory_per_peer),
+    LIMIT(pu_limits, memory_total),
+    LIMIT(pu_limits, handshake_ms),
+    LIMIT(pu_limits, dial_ms),
+    LIMIT(pu_limits, negotiate_ms),
+    LIMIT(pu_limits, idle_ms)};
 static const limit_field relay_fields[] = {LIMIT(pu_relay_config, max_reservations),
                                            LIMIT(pu_relay_config, max_circuits),
                                            LIMIT(pu_relay_config, max_reservations_per_ip),
@@ -651,6 +665,40 @@ static int host_memory(lua_State *L) {
   return 1;
 }
 
+static void collect_limit(void *data, const pu_limit_stat *stat) {
+  pul_collect_add(data, stat, sizeof(*stat));
+}
+
+static int host_limits(lua_State *L) {
+  OPEN_HOST(h);
+  pul_collect *c = pul_collect_new(L, &h->rt->mem);
+  pu_engine_limit_stats(h->engine, collect_limit, c);
+  pul_collect_check(L, c);
+  const pu_limit_stat *stats = (const void *)c->data;
+  size_t count = c->len / sizeof(*stats);
+  lua_newtable(L);
+  for (size_t i = 0; i < count; i++) {
+    lua_createtable(L, 0, 4);
+    set_text(L, "name", stats[i].name);
+    set_integer(L, "used", stats[i].used);
+    set_integer(L, "limit", stats[i].limit);
+    set_integer(L, "refused", stats[i].refused);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+static int host_limit_protocol(lua_State *L) {
+  OPEN_HOST(h);
+  const char *protocol = luaL_checkstring(L, 2);
+  lua_Integer total = luaL_checkinteger(L, 3);
+  lua_Integer per_peer = luaL_checkinteger(L, 4);
+  luaL_argcheck(L, total >= 0 && total <= UINT32_MAX, 3, "a count");
+  luaL_argcheck(L, per_peer >= 0 && per_peer <= UINT32_MAX, 4, "a count");
+  return push_true(
+      L, pu_engine_limit_protocol(h->engine, protocol, (uint32_t)total, (uint32_t)per_peer), NULL);
+}
+
 void pul_host_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"peer_id", host_peer_id},
                                      {"listen", host_listen},
@@ -678,6 +726,8 @@ void pul_host_open(lua_State *L) {
                                      {"proxy_expose", pul_proxy_expose},
                                      {"set_log_level", host_set_log_level},
                                      {"memory", host_memory},
+                                     {"limits", host_limits},
+                                     {"limit_protocol", host_limit_protocol},
                                      {NULL, NULL}};
   static const pul_class class = {PUL_HOST_CLASS, methods, host_close, host_scope_end,
                                   host_discard};

@@ -289,6 +289,16 @@ function host:proxy_expose(protocol, target, on_event) end
 function host:set_log_level(level) end
 ---@return integer bytes
 function host:memory() end
+---What each limit allows, what is used of it (by the fullest peer, address ...) and refused since the
+---host was made.
+---@return {name: string, used: integer, limit: integer, refused: integer}[]
+function host:limits() end
+---Limits the inbound streams of one protocol, all together and for each peer; 0: the default.
+---@param protocol string
+---@param total integer
+---@param per_peer integer
+---@return true?, peerup.err?
+function host:limit_protocol(protocol, total, per_peer) end
 ---Closes everything; waits until it is done when called in a task.
 function host:close() end
 

@@ -4,6 +4,7 @@ local core = require "peerup.core"
 local err = require "peerup.err"
 local fs = require "peerup.fs"
 local keys = require "peerup.authorized_keys"
+local limits = require "peerup.limits"
 local line = require "peerup.line"
 local load = require "peerup.config.load"
 local policy = require "peerup.policy"
@@ -107,8 +108,15 @@ function M.open(options)
     on_event = function(event) self:dispatch(event) end,
     on_log = M.engine_log(options.log),
     log_level = "warn",
+    limits = limits.of(config),
   }
   if not self.host then return nil, problem end
+  local ok
+  ok, problem = limits.set_protocols(self.host, config)
+  if not ok then
+    self.host:close()
+    return nil, problem
+  end
   return self
 end
 

@@ -5,6 +5,7 @@ local err = require "peerup.err"
 local fs = require "peerup.fs"
 local guests = require "peerup.guests"
 local keys = require "peerup.authorized_keys"
+local limits = require "peerup.limits"
 local line = require "peerup.line"
 local node = require "peerup.node"
 local policy = require "peerup.policy"
@@ -56,8 +57,15 @@ function M.open(options)
     on_event = function(event) self:on_event(event) end,
     on_log = node.engine_log(options.log),
     log_level = "warn",
+    limits = limits.of(config),
   }
   if not self.host then return nil, problem end
+  local ok
+  ok, problem = limits.set_protocols(self.host, config)
+  if not ok then
+    self.host:close()
+    return nil, problem
+  end
   return self
 end
 

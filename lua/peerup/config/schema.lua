@@ -40,6 +40,30 @@ local service = {
   },
 }
 
+local function count(name)
+  return { name = name, type = "int", default = 0, min = 0, omit_empty = true }
+end
+local function size(name)
+  return { name = name, type = "size", default = 0, omit_empty = true }
+end
+
+-- What one address, peer, protocol and all together may hold; 0: the engine's default, which
+-- follows from the machine.
+local limits = {
+  name = "limits", type = "section", omit_empty = true, fields = {
+    { name = "connections", type = "section", omit_empty = true, fields = {
+      count "total", count "inbound", count "per_address", count "per_peer", count "pending",
+      count "pending_per_address" } },
+    { name = "streams", type = "section", omit_empty = true, fields = {
+      count "total", count "per_address", count "per_peer", count "per_connection",
+      count "negotiating", count "per_protocol", count "per_protocol_and_peer" } },
+    { name = "memory", type = "section", omit_empty = true, fields = {
+      size "total", size "per_peer", size "per_connection" } },
+    { name = "protocols", type = "map", omit_empty = true, each = {
+      type = "section", fields = { count "total", count "per_peer" } } },
+  },
+}
+
 M.node = {
   { name = "version", type = "int", default = 1 },
   { name = "identity", type = "section", fields = {
@@ -64,6 +88,7 @@ M.node = {
       { name = "id", type = "string", default = "" } } } } },
   { name = "services", type = "map", each = service, omit_empty = true },
   { name = "names", type = "map", each = { type = "string" }, omit_empty = true },
+  limits,
   telemetry,
 }
 
@@ -91,6 +116,7 @@ M.relay = {
   { name = "health", type = "section", fields = {
     { name = "enabled", type = "bool", default = false },
     { name = "listen_address", type = "string", default = "" } } },
+  limits,
   telemetry,
 }
 

@@ -4,6 +4,7 @@
 local fs = require "peerup.fs"
 local json = require "peerup.json"
 local keys = require "peerup.authorized_keys"
+local limits = require "peerup.limits"
 local net = require "peerup.net"
 local node = require "peerup.node"
 
@@ -39,7 +40,8 @@ local function status(state)
     "relay_addresses", json.array_or_null(relayed), "services_count", services,
     "has_global_ipv6", interfaces.global_ipv6, "has_global_ipv4", interfaces.global_ipv4,
     "is_relaying", false, "reachability", json.object("grade", reachability.grade,
-      "label", reachability.label, "description", reachability.description))
+      "label", reachability.label, "description", reachability.description),
+    "limits", limits.counts(n.host))
 end
 
 local function status_text(data)
@@ -58,6 +60,9 @@ local function status_text(data)
     lines[#lines + 1] = ("%s: %d"):format(key, #list)
     for _, addr in ipairs(list) do lines[#lines + 1] = "  " .. addr end
   end
+  local refusals = limits.refusals(data.limits)
+  if #refusals > 0 then lines[#lines + 1] = "limits: " .. #refusals end
+  for _, refusal in ipairs(refusals) do lines[#lines + 1] = "  " .. refusal end
   return table.concat(lines, "\n") .. "\n"
 end
 

@@ -33,6 +33,11 @@ local function state(fields)
         addrs = function() return { "/ip4/127.0.0.1/tcp/42723", "/ip4/1.2.3.4/tcp/1/p2p/" .. C
           .. "/p2p-circuit" } end,
         conns = function() return conns end,
+        limits = function() return {
+          { name = "connections.total", used = 3, limit = 4096, refused = 0 },
+          { name = "connections.pending", used = 1, limit = 128, refused = 7 },
+          { name = "memory.handshake", used = 0, limit = 65536, refused = 2 },
+        } end,
         known_addrs = function(_, peer) return peer == B and { "/ip4/192.0.2.1/tcp/9" } or {} end,
         best_conn = function(_, peer)
           for _, conn in ipairs(conns) do if conn.peer == peer then return conn end end
@@ -102,6 +107,7 @@ describe("status", function()
     assert.same({ "/ip4/127.0.0.1/tcp/42723" }, data.listen_addresses)
     assert.same({ "/ip4/1.2.3.4/tcp/1/p2p/" .. C .. "/p2p-circuit" }, data.relay_addresses)
     assert.matches("^[ABCDF]$", data.reachability.grade)
+    assert.same({ used = 1, limit = 128, refused = 7 }, data.limits["connections.pending"])
     assert.matches('^{"data":{"peer_id":', body)
   end)
 
@@ -114,6 +120,9 @@ describe("status", function()
         .. "services: 2\nglobal_ipv6: %a+\nglobal_ipv4: %a+\nis_relaying: false\n"
         .. "reachability: %[%a%] %a+ %- [^\n]+\nlisten_addresses: 1\n  /ip4/127.0.0.1/tcp/42723\n"
         .. "relay_addresses: 1\n  /ip4/", body)
+      assert.is_truthy(body:find("\nlimits: 2\n  connections.pending: refused 7 times at 128 "
+        .. "(raise limits.connections.pending)\n  memory.handshake: refused 2 times at 65536\n",
+        1, true))
     end
   end)
 
