@@ -21,6 +21,15 @@ static size_t get_be16(const uint8_t *in) {
   return (size_t)in[0] << 8 | in[1];
 }
 
+/* end_with ends the session for good; what is left to say waits for last. */
+static int end_with(pu_tls_session *s, int status, const char *why) {
+  if (s->error == 0) {
+    s->error = status;
+    s->why = why;
+  }
+  return s->error;
+}
+
 /* ---- GnuTLS's door ---- */
 
 static ssize_t pull(gnutls_transport_ptr_t data, void *out, size_t len) {
@@ -58,6 +67,8 @@ static ssize_t push(gnutls_transport_ptr_t data, const void *in, size_t len) {
   if (len <= PU_TLS_OUT_MAX - s->out_len)
     out = pu_realloc(s->mem, s->out, s->out_len + len);
   if (out == NULL) {
+    /* Noted here: GnuTLS overlooks some failures, but the bytes are lost. */
+    (void)end_with(s, PU_E_NOMEM, "out of memory");
     gnutls_transport_set_errno(s->tls, ENOMEM);
     return -1;
   }
@@ -135,15 +146,6 @@ static int status_of(const pu_tls_session *s, int code, const char **why) {
   }
 }
 
-/* end_with ends the session for good; what is left to say waits for last. */
-static int end_with(pu_tls_session *s, int status, const char *why) {
-  if (s->error == 0) {
-    s->error = status;
-    s->why = why;
-  }
-  return s->error;
-}
-
 /* fail ends the session because of GnuTLS's |code|, and lets it compose its alert. */
 static int fail(pu_tls_session *s, int code) {
   const char *why = NULL;
@@ -214,6 +216,8 @@ static int step(pu_tls_session *s) {
   for (;;) {
     const size_t before = s->in_len;
     const int code = gnutls_handshake(s->tls);
+    if (s->error == PU_E_NOMEM)
+      return s->error;
     if (code == 0) {
       const char *why = NULL;
       const int status = s->finish(s, &why);
@@ -357,6 +361,8 @@ ssize_t pu_tls_session_open(pu_security *p, uint8_t *in, size_t len, pu_span *pl
     s->barren += PU_TLS_HEAD + body;
     if (s->barren > PU_TLS_BARREN_MAX)
       return end_with(s, PU_E_LIMIT, "the peer sends TLS records without payload");
+    if (s->error != 0)
+      return s->error;
   }
   *plain = (pu_span){.data = in + PU_TLS_HEAD,
                      .len = n > 0 ? (size_t)n : 0,

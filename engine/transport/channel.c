@@ -648,9 +648,10 @@ static int choose_securities(pu_channel *c) {
     for (size_t k = 0; k < PU_COUNT(protocols); k++)
       if (strcmp(protocols[k]->id, names[i]) == 0)
         ops = protocols[k];
-    if (ops == &pu_tls_ops && config->tls == NULL && config->securities == NULL)
+    const bool without = ops == &pu_tls_ops && config->tls == NULL;
+    if (without && config->securities == NULL)
       continue;
-    if (ops == NULL || c->security_count == PU_COUNT(c->securities))
+    if (without || ops == NULL || c->security_count == PU_COUNT(c->securities))
       return PU_E_INVAL;
     c->securities[c->security_count++] = ops->id;
   }
