@@ -254,8 +254,10 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   }
   if (status == 0) {
     pu_engine_add_transport(e, ws);
-    status = pu_engine_install(e);
+    status = pu_listen_make_quic(e);
   }
+  if (status == 0)
+    status = pu_engine_install(e);
   if (status != 0) {
     if (err != NULL && err->code == 0)
       (void)pu_error_set(err, status, "cannot make an engine");

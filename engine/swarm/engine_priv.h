@@ -59,9 +59,9 @@ typedef struct pu_handler {
 typedef struct pu_listener {
   pu_list link;
   pu_engine *engine;
-  pu_tcp_listener *tcp;
-  pu_sockaddr address; /* as bound */
-  unsigned kinds;      /* pu_sniff_kind: what is served on it */
+  pu_tcp_listener *tcp; /* NULL: of QUIC, whose socket the transport has */
+  pu_sockaddr address;  /* as bound */
+  unsigned kinds;       /* pu_sniff_kind: what is served on it; 0 of QUIC */
 } pu_listener;
 
 struct pu_engine {
@@ -73,6 +73,7 @@ struct pu_engine {
   void (*log_fn)(void *data, int level, const char *part, const char *line);
   void *log_data;
   pu_key *key;
+  struct pu_quic *quic;
   pu_tls_identity *tls; /* our certificate, for TLS and QUIC */
   char agent[128];
   pu_policy_fn policy;

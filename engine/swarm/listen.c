@@ -1,6 +1,7 @@
 /* Listeners and own addresses; see listen.h. */
 #include "swarm/listen.h"
 #include "swarm/conn.h"
+#include "transport/quic.h"
 #include "transport/sniff.h"
 #include "transport/ws.h"
 #include <stdio.h>
@@ -25,7 +26,7 @@ void pu_listen_end(pu_engine *e) {
 }
 
 /* may_sniff says whether one more connection may keep its first byte to itself: as many as may be in
- * handshake. */
+ * handshake. The one that has for longest makes room, as in a handshake. */
 static int may_sniff(pu_engine *e, const pu_transport_conn *accepted) {
   uint32_t all = 0, same = 0;
   pu_origin origin, other;
@@ -101,7 +102,7 @@ static int listen_tcp(pu_engine *e, const pu_ma_target *target, pu_sniff_kind ki
   PU_LIST_EACH(&e->listeners, node, tmp) {
     pu_listener *other = PU_CONTAINER_OF(node, pu_listener, link);
     count++;
-    if (!pu_sockaddr_equal(&other->address, &sa))
+    if (other->tcp == NULL || !pu_sockaddr_equal(&other->address, &sa))
       continue;
     if ((other->kinds & kind) != 0)
       return pu_error_set(err, PU_E_IN_USE, "already listening on %s", addr);
@@ -126,6 +127,41 @@ static int listen_tcp(pu_engine *e, const pu_ma_target *target, pu_sniff_kind ki
   return announce(e);
 }
 
+/* ---- QUIC ---- */
+
+static void on_quic_accept(void *data, const pu_transport_conn *conn) {
+  pu_engine_accept(data, conn);
+}
+
+int pu_listen_make_quic(pu_engine *e) {
+  const pu_quic_config config = {.mem = &e->mem,
+                                 .platform = e->platform,
+                                 .log = &e->log,
+                                 .key = e->key,
+                                 .on_accept = on_quic_accept,
+                                 .data = e};
+  const int status = pu_quic_new(&config, &e->quic);
+  if (status == 0)
+    pu_engine_add_transport(e, pu_quic_transport(e->quic));
+  return status;
+}
+
+static int listen_quic(pu_engine *e, const pu_ma_target *target, const char *addr, pu_error *err) {
+  pu_sockaddr sa = target->addr;
+  sa.port = target->port;
+  pu_listener *l = pu_zalloc(&e->mem, sizeof *l);
+  if (l == NULL)
+    return pu_error_set(err, PU_E_NOMEM, "no memory to listen on %s", addr);
+  l->engine = e;
+  const int status = pu_quic_listen(e->quic, &sa, &l->address);
+  if (status != 0) {
+    pu_free(l);
+    return pu_error_set(err, status, "cannot listen on %s", addr);
+  }
+  pu_list_push(&e->listeners, &l->link);
+  return announce(e);
+}
+
 int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
   pu_multiaddr a;
   pu_ma_target target;
@@ -138,9 +174,11 @@ int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
     return listen_tcp(e, &target, PU_SNIFF_PLAIN, addr, err);
   if (target.kind == PU_MA_KIND_WS && own && !target.tls && target.path[0] == '\0')
     return listen_tcp(e, &target, PU_SNIFF_HTTP, addr, err);
+  if (target.kind == PU_MA_KIND_QUIC && own)
+    return listen_quic(e, &target, addr, err);
   if (target.kind == PU_MA_KIND_CIRCUIT && target.peer.len == 0)
     return pu_engine_reserve(e, addr, 0, err);
-  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /tcp or /tcp/../ws",
+  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /udp/../quic-v1, /tcp or /tcp/../ws",
                       addr);
 }
 
@@ -160,7 +198,7 @@ bool pu_listen_dial_from(void *engine, const pu_sockaddr *remote, pu_sockaddr *l
   const pu_engine *e = engine;
   PU_LIST_EACH(&e->listeners, node, tmp) {
     const pu_listener *l = PU_CONTAINER_OF(node, pu_listener, link);
-    if (l->address.family != remote->family)
+    if (l->tcp == NULL || l->address.family != remote->family)
       continue;
     if (!is_any(&l->address) && is_loopback(&l->address) != is_loopback(remote))
       continue;
@@ -177,6 +215,8 @@ bool pu_listen_dial_from(void *engine, const pu_sockaddr *remote, pu_sockaddr *l
 /* put_kinds lists |sa| once for each kind that is served there. */
 static size_t put_kinds(const pu_listener *l, const pu_sockaddr *sa, pu_multiaddr *out, size_t max) {
   size_t count = 0;
+  if (l->tcp == NULL && max > 0)
+    pu_multiaddr_from_udp(sa, &out[count++]);
   for (unsigned kind = PU_SNIFF_PLAIN; kind <= PU_SNIFF_TLS && count < max; kind <<= 1) {
     if ((l->kinds & kind) == 0)
       continue;

@@ -137,7 +137,7 @@ static void on_turn(void *data) {
   pu_transport_conn conn = {.transport = "quic-v1"};
   quic_outgoing *o = pu_zalloc(q->config.mem, sizeof *o);
   if (o != NULL) {
-    *o = (quic_outgoing){.base.ops = &outgoing_ops, .quic = q, .remote = d->remote};
+    *o = (quic_outgoing){.base = {&outgoing_ops, PU_QUIC_PREAUTH_BYTES}, .quic = q, .remote = d->remote};
     conn.native = &o->base;
     pu_multiaddr_from_udp(&d->remote, &conn.remote);
   }

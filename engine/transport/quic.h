@@ -16,7 +16,7 @@
 #define PU_QUIC_RETRIES_PER_S 20000u
 /* What a connection takes before its peer is authenticated. ngtcp2 takes memory in pools of 16 to
  * 64 objects; most of what is counted here is never touched. */
-#define PU_QUIC_PREAUTH_BYTES (112u * 1024)
+#define PU_QUIC_PREAUTH_BYTES (144u * 1024)
 #define PU_QUIC_CRYPTO_MAX 65536u /* bytes of the peer's TLS messages, all together */
 #define PU_QUIC_IDLE_S 30u        /* as go's: nothing from the peer for so long is the end */
 #define PU_QUIC_KEEPALIVE_S 15u

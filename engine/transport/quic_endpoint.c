@@ -376,7 +376,7 @@ static void accept_packet(quic_endpoint *ep, const pu_datagrams *packet, uint8_t
     send_retry(ep, packet, &hd);
     return;
   }
-  quic_incoming incoming = {.base.ops = &incoming_ops,
+  quic_incoming incoming = {.base = {&incoming_ops, PU_QUIC_PREAUTH_BYTES},
                             .endpoint = ep,
                             .packet = packet,
                             .hd = &hd,

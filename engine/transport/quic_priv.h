@@ -128,6 +128,7 @@ struct quic_stream {
   bool spilled;     /* |rx| holds what the user has not been offered */
   bool fin_seen, eof_told;
   bool reset_seen, nomem;
+  bool useless;      /* the peer neither reads nor sends any more, and we write */
   bool is_new, accepting; /* of the peer, not told yet */
   bool over;              /* QUIC has forgotten it */
   bool dead;              /* freed when |busy| is 0 */
@@ -142,6 +143,7 @@ struct quic_session {
   quic_endpoint *endpoint;
   ngtcp2_conn *conn;
   ngtcp2_mem memory;
+  pu_list blocks; /* of |memory| */
   ngtcp2_crypto_conn_ref ref;
   struct gnutls_session_int *tls; /* NULL once the handshake is over */
   quic_entry *entries;
@@ -155,6 +157,7 @@ struct quic_session {
   int verify_status;
   uint64_t bytes_in, bytes_out, queued_bytes, crypto_bytes;
   uint64_t window_max, rtt_ns;
+  uint64_t unread, owed; /* bytes that wait for their readers; that the peer has no credit for again */
   uint64_t send_limit; /* bytes of one stream that may wait for their acknowledgement */
   unsigned corks;
   bool begun, handshake_done, open, half_open, ended, closed;
@@ -223,6 +226,8 @@ void pu_quic_path(const pu_sockaddr *local, const pu_sockaddr *remote, ngtcp2_pa
 /* quic_callbacks.c */
 ngtcp2_callbacks pu_quic_callbacks(bool client);
 void pu_quic_memory(quic_session *s);
+/* pu_quic_memory_end frees what ngtcp2 has left behind. */
+void pu_quic_memory_end(quic_session *s);
 void pu_quic_new_cid(quic_session *s, ngtcp2_cid *out, size_t len);
 
 /* quic_stream.c */

@@ -103,7 +103,8 @@ static quic_session *new_session(quic_endpoint *ep, const pu_session_config *con
   s->window_max =
       config->window_budget < PU_QUIC_WINDOW_MAX ? config->window_budget : PU_QUIC_WINDOW_MAX;
   pu_quic_memory(s);
-  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters, &s->touch, &s->wait};
+  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters, &s->touch, &s->wait,
+                            &s->blocks};
   for (size_t i = 0; i < PU_COUNT(lists); i++)
     pu_list_init(lists[i]);
   pu_timer_init(&s->timer, config->platform, on_timer, s);
@@ -349,6 +350,7 @@ void pu_quic_session_close(pu_session *base, uint32_t code, bool abort) {
   if (s->conn != NULL)
     ngtcp2_conn_del(s->conn);
   s->conn = NULL;
+  pu_quic_memory_end(s);
   pu_free(s->result);
   s->result = NULL;
   if (s->half_open)

@@ -11,11 +11,13 @@
 
 #define CHUNK_MIN_BYTES 512u
 #define CHUNK_MAX_BYTES 65536u
-#define PIECE_BYTES 65504u /* of one write, so that four fit the engine's scratch with their room \
-                            */
-#define ROOM_MIN_BYTES 16384u /* less room than this is none: writers come back for more at once \
-                               */
-#define STARVED_BYTES 16384u  /* what a stream without bytes under way may always queue */
+#define PIECE_BYTES                                                             \
+  65504u /* of one write, so that four fit the engine's scratch with their room \
+          */
+#define ROOM_MIN_BYTES                                                                          \
+  16384u                     /* less room than this is none: writers come back for more at once \
+                              */
+#define STARVED_BYTES 16384u /* what a stream without bytes under way may always queue */
 #define CODE_REFUSED 0x1002u
 
 /* ---- life ---- */
@@ -56,14 +58,25 @@ static uint64_t grown(quic_stream *st, size_t taken) {
   return more;
 }
 
-/* credit opens the windows again for bytes that somebody has taken or that nobody will. */
+/* release opens the connection's window for what has arrived, taken or not: a stream whose reader
+ * is slow is held back by its own window and must not hold others. Only what waits for all readers
+ * together has a bound. */
+static void release(quic_session *s) {
+  if (s->owed == 0 || s->unread >= s->window_max)
+    return;
+  ngtcp2_conn_extend_max_offset(s->conn, s->owed);
+  s->owed = 0;
+}
+
+/* credit opens the stream's window again for bytes that somebody has taken or that nobody will. */
 static void credit(quic_stream *st, size_t len) {
   quic_session *s = st->session;
   if (len == 0 || s->conn == NULL || s->closed)
     return;
   if (!st->over && !st->fin_seen)
     (void)ngtcp2_conn_extend_max_stream_offset(s->conn, st->id, len + grown(st, len));
-  ngtcp2_conn_extend_max_offset(s->conn, len);
+  s->unread -= len;
+  release(s);
   pu_quic_session_dirty(s);
 }
 
@@ -300,7 +313,10 @@ void pu_quic_stream_arrived(quic_stream *st, const uint8_t *data, size_t len, bo
   }
   if (len == 0)
     return;
-  if (!st->attached && !st->is_new)
+  st->session->unread += len;
+  st->session->owed += len;
+  release(st->session);
+  if ((!st->attached && !st->is_new) || st->nomem) /* a hole is not jumped over */
     credit(st, len);
   else if (st->rx.len > 0)
     queue(st, data, len);
@@ -339,7 +355,7 @@ void pu_quic_deliver(pu_quic *q) {
     const bool roomy = i + 1 < QUIC_ROOMY_PIECES;
     const pu_span io = {q->gather + PU_SPAN_HEAD + piece.at, piece.len,
                         i < QUIC_ROOMY_PIECES ? PU_SPAN_HEAD : 0, last || roomy ? PU_SPAN_TAIL : 0};
-    if (!st->attached)
+    if (!st->attached || st->nomem)
       credit(st, piece.len);
     else if (st->rx.len > 0)
       queue(st, io.data, io.len);
@@ -377,20 +393,20 @@ static void tell_eof(quic_stream *st) {
 static void tell_end(quic_stream *st) {
   quic_session *s = st->session;
   void *user = st->user;
-  const int status = st->reset_seen ? PU_E_RESET : PU_E_NOMEM;
+  const int status = st->nomem ? PU_E_NOMEM : PU_E_RESET;
   const uint32_t code = st->reset_seen ? (uint32_t)st->reset_code : 0;
   detach(st);
   pu_list_remove(&st->sending);
   st->local_reset = true;
   if (!st->over)
-    (void)pu_ngtcp2_shutdown_stream(s->conn, st->id, st->reset_seen ? 0 : CODE_REFUSED);
+    (void)pu_ngtcp2_shutdown_stream(s->conn, st->id, st->nomem ? CODE_REFUSED : 0);
   s->config.events->on_reset(user, status, code);
 }
 
 void pu_quic_stream_tell(quic_stream *st) {
   quic_session *s = st->session;
   enter(st);
-  if (st->attached && (st->reset_seen || st->nomem))
+  if (st->attached && (st->reset_seen || st->nomem || st->useless))
     tell_end(st);
   if (st->attached && st->spilled && !s->closed) {
     st->spilled = false;
@@ -522,6 +538,23 @@ static void wait(pu_session *base, pu_session_stream *stream) {
   want_room(st);
 }
 
+/* soon has the stream's end told, when whoever calls now is done. */
+static void soon(quic_stream *st) {
+  pu_quic_stream_due(st);
+  if (st->session->quic->batching == 0)
+    (void)pu_timer_after(&st->session->timer, 0); /* armed before, so this takes no memory */
+}
+
+/* swallow takes what a peer that has stopped reading would not: that is no reason to lose what it
+ * still sends. When it has sent all, the stream is of no use, and the writer is told. */
+static ssize_t swallow(quic_stream *st, size_t len) {
+  if (st->eof_told) {
+    st->useless = true;
+    soon(st);
+  }
+  return (ssize_t)len;
+}
+
 static ssize_t write_some(quic_stream *st, const pu_span *io, size_t room) {
   const size_t want = io->len < room ? io->len : room;
   const size_t taken = append(st, io->data, want);
@@ -529,8 +562,11 @@ static ssize_t write_some(quic_stream *st, const pu_span *io, size_t room) {
     want_room(st);
   if (taken > 0)
     want_to_send(st);
-  else if (want > 0 && st->session->queued_bytes == 0)
-    return PU_E_NOMEM; /* no acknowledgement will free any */
+  else if (want > 0 && st->session->queued_bytes == 0) {
+    st->nomem = true; /* no acknowledgement will free any */
+    soon(st);
+    return PU_E_NOMEM;
+  }
   return (ssize_t)taken;
 }
 
@@ -538,8 +574,10 @@ static ssize_t write_stream(pu_session *base, pu_session_stream *stream, pu_span
                             bool borrowed) {
   quic_stream *st = (quic_stream *)stream;
   (void)borrowed;
-  if (session_of(base)->closed || st->fin_wanted || st->stopped || st->over)
+  if (session_of(base)->closed || st->fin_wanted)
     return PU_E_CLOSED;
+  if (st->stopped || st->over)
+    return swallow(st, io.len);
   return write_some(st, &io, room_of(session_of(base), st));
 }
 
@@ -566,7 +604,7 @@ static void resume(pu_session *base, pu_session_stream *stream) {
   st->offering = true;
   do {
     st->offer_again = false;
-    while (st->attached && st->rx.len > 0) {
+    while (st->attached && st->rx.len > 0 && !st->nomem) {
       pu_iov iov;
       (void)pu_fifo_peek(&st->rx, &iov, 1);
       const size_t taken = s->config.events->on_data(st->user, pu_span_of(iov.base, iov.len));

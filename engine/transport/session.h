@@ -123,6 +123,7 @@ typedef struct pu_native_ops {
 } pu_native_ops;
 struct pu_native {
   const pu_native_ops *ops;
+  size_t preauth_bytes; /* what its handshake takes of the connection's account */
 };
 
 /* pu_upgrade_start makes a session of a raw connection (upgraded.c); takes |raw| over also when it

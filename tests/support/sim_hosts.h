@@ -28,6 +28,8 @@ static uint64_t sim_seed;
   } while (0)
 
 #define SIM_PORT 4001
+/* Hosts listen on QUIC instead of TCP; set by the test. */
+static bool sim_quic;
 #define SIM_SECOND 1000000u
 
 typedef struct sim_host {
@@ -76,7 +78,9 @@ static inline void sim_host_add(pu_sim *sim, sim_host *h, unsigned number) {
   (void)snprintf(name, sizeof(name), "host%u", number);
   int rc = pu_sim_add_host(sim, name, &h->ip, 1, &h->platform);
   PU_ASSERT(rc == 0);
-  (void)snprintf(h->addr, sizeof(h->addr), "/ip4/10.0.0.%u/tcp/%d", number, SIM_PORT);
+  (void)snprintf(h->addr, sizeof(h->addr), sim_quic ? "/ip4/10.0.0.%u/udp/%d/quic-v1"
+                                                    : "/ip4/10.0.0.%u/tcp/%d",
+                 number, SIM_PORT);
 }
 
 /* sim_host_begin makes its engine; |limits| and |mem_fail_at| may be zero. Returns what
