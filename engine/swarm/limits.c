@@ -380,10 +380,14 @@ int pu_limits_dial(pu_limiter *l, pu_conn_share *share, const pu_origin *origin,
   return 0;
 }
 
-int pu_limits_may_wait(pu_limiter *l, uint32_t all, uint32_t same, pu_refusal *why) {
+int pu_limits_may_wait(pu_limiter *l, const pu_origin *origin, uint32_t all, uint32_t same,
+                       pu_refusal *why) {
+  const uint32_t reserve = is_known(l, origin) ? 0 : l->limits.conns_pending / 4;
   if (same >= l->limits.conns_pending_per_ip)
     return refuse(l, PU_LIMIT_PENDING_PER_ADDRESS, why);
-  return all >= l->limits.conns_pending ? refuse(l, PU_LIMIT_PENDING, why) : 0;
+  if (all >= l->limits.conns_pending - reserve)
+    return refuse_above(l, PU_LIMIT_PENDING, l->limits.conns_pending - reserve, why);
+  return 0;
 }
 
 void pu_limits_move(pu_conn_share *from, pu_conn_share *to) {

@@ -127,7 +127,8 @@ PU_MUST_CHECK int pu_limits_dial(pu_limiter *l, pu_conn_share *share, const pu_o
                                  pu_refusal *why);
 /* pu_limits_may_wait says whether one more connection may wait for its first byte, before it is
  * accepted, beside |all| others, |same| of them of its address: as many as may be in handshake. */
-PU_MUST_CHECK int pu_limits_may_wait(pu_limiter *l, uint32_t all, uint32_t same, pu_refusal *why);
+PU_MUST_CHECK int pu_limits_may_wait(pu_limiter *l, const pu_origin *origin, uint32_t all,
+                                     uint32_t same, pu_refusal *why);
 /* pu_limits_move hands a share on to another owner. */
 void pu_limits_move(pu_conn_share *from, pu_conn_share *to);
 /* pu_limits_slowest returns the stranger that has been in handshake for longest, if that is longer

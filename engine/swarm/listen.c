@@ -36,7 +36,10 @@ static int may_sniff(pu_engine *e, const pu_transport_conn *accepted) {
     all++;
     same += origin.len != 0 && memcmp(&origin, &other, sizeof origin) == 0;
   }
-  return pu_limits_may_wait(&e->limiter, all, same, &e->refusal);
+  const int status = pu_limits_may_wait(&e->limiter, &origin, all, same, &e->refusal);
+  const bool room = status == PU_E_LIMIT && e->refusal.kind == PU_LIMIT_PENDING &&
+                    pu_sniff_drop_oldest(&e->sniffing, PU_LIMITS_PATIENCE_US);
+  return room ? 0 : status;
 }
 
 /* accept_ws makes the connection's raw one of WebSocket, which serves the upgrade within the deadline of

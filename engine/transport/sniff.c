@@ -71,6 +71,16 @@ int pu_sniff_start(pu_mem *mem, pu_platform *platform, const pu_transport_conn *
   return 0;
 }
 
+bool pu_sniff_drop_oldest(pu_list *list, uint64_t older_us) {
+  if (pu_list_empty(list))
+    return false;
+  pu_sniff *s = PU_CONTAINER_OF(list->next, pu_sniff, link);
+  if (pu_now_us(s->timer.platform) < s->timer.at_us - PU_SNIFF_US + older_us)
+    return false;
+  release(s, true);
+  return true;
+}
+
 void pu_sniff_end(pu_list *list) {
   PU_LIST_EACH(list, node, tmp) {
     release(PU_CONTAINER_OF(node, pu_sniff, link), true);

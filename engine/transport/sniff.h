@@ -32,6 +32,9 @@ PU_MUST_CHECK int pu_sniff_start(pu_mem *mem, pu_platform *platform, const pu_tr
                                  unsigned kinds,
                                  void (*cb)(void *data, pu_sniff_kind kind, const pu_transport_conn *conn),
                                  void *data, pu_list *list);
+/* pu_sniff_drop_oldest closes the one in |list| that has waited for longest, if it has for |older_us|;
+ * returns whether it did. */
+bool pu_sniff_drop_oldest(pu_list *list, uint64_t older_us);
 /* pu_sniff_end closes all that wait in |list|. */
 void pu_sniff_end(pu_list *list);
 

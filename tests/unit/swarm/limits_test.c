@@ -231,6 +231,49 @@ static void known_addresses_have_a_reserve(void **state) {
   rig_end(&r);
 }
 
+/* What waits for its first byte is no share yet, but has the same limits. */
+static void waiting_before_the_handshake(void **state) {
+  (void)state;
+  rig r;
+  conn friend;
+  const pu_limits limits = {.conns_pending = 8, .conns_pending_per_ip = 3};
+  const pu_origin known = origin(9), stranger = origin(20);
+  rig_begin(&r, &limits);
+  assert_int_equal(open_conn(&r, &friend, 9, 1), 0);
+  close_conn(&r, &friend);
+  assert_int_equal(pu_limits_may_wait(&r.l, &stranger, 5, 2, &r.why), 0);
+  assert_int_equal(pu_limits_may_wait(&r.l, &stranger, 5, 3, &r.why), PU_E_LIMIT);
+  assert_int_equal(r.why.kind, PU_LIMIT_PENDING_PER_ADDRESS);
+  assert_int_equal(pu_limits_may_wait(&r.l, &stranger, 6, 0, &r.why), PU_E_LIMIT);
+  assert_int_equal(r.why.kind, PU_LIMIT_PENDING);
+  assert_int_equal(pu_limits_may_wait(&r.l, &known, 7, 0, &r.why), 0);
+  assert_int_equal(pu_limits_may_wait(&r.l, &known, 8, 0, &r.why), PU_E_LIMIT);
+  assert_stat(&r, "connections.pending", 0, 8, 2);
+  rig_end(&r);
+}
+
+/* A share that moves keeps its place among the strangers. */
+static void shares_move(void **state) {
+  (void)state;
+  rig r;
+  pu_conn_share c[3], moved;
+  const pu_limits limits = {0};
+  rig_begin(&r, &limits);
+  for (uint8_t i = 0; i < 3; i++) {
+    const pu_origin o = origin(i + 1);
+    assert_int_equal(pu_limits_accept(&r.l, &c[i], &o, i, &r.why), 0);
+  }
+  pu_limits_move(&c[0], &moved);
+  pu_limits_close(&r.l, &c[0]); /* holds nothing any more */
+  assert_int_equal(r.l.pending, 3);
+  assert_ptr_equal(pu_limits_slowest(&r.l, PU_LIMITS_PATIENCE_US), &moved);
+  pu_limits_close(&r.l, &moved);
+  assert_ptr_equal(pu_limits_slowest(&r.l, PU_LIMITS_PATIENCE_US + 1), &c[1]);
+  pu_limits_close(&r.l, &c[1]);
+  pu_limits_close(&r.l, &c[2]);
+  rig_end(&r);
+}
+
 static void known_addresses_are_bounded(void **state) {
   (void)state;
   rig r;
@@ -764,6 +807,8 @@ int main(void) {
       cmocka_unit_test(origins),
       cmocka_unit_test(handshakes),
       cmocka_unit_test(known_addresses_have_a_reserve),
+      cmocka_unit_test(waiting_before_the_handshake),
+      cmocka_unit_test(shares_move),
       cmocka_unit_test(known_addresses_are_bounded),
       cmocka_unit_test(the_slowest_stranger_makes_room),
       cmocka_unit_test(open_connections),
