@@ -150,7 +150,7 @@ static void test_failures_are_named(void **state) {
 static void test_not_for_us(void **state) {
   net *n = *state;
   uint64_t took;
-  know(n, "/ip4/10.0.0.2/udp/4001/quic-v1");
+  know(n, "/ip4/10.0.0.2/udp/4001/quic");
   assert_int_equal(connect(n, &took), PU_E_NO_ADDRESS);
   assert_non_null(strstr(answer.detail, "none of the 1 known addresses"));
 }

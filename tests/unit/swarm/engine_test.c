@@ -108,7 +108,7 @@ static void test_listening(void **state) {
       {"/ip4/10.0.0.1/tcp/4001", PU_E_IN_USE},
       {"/ip4/10.0.0.9/tcp/4001", PU_E_NO_ADDRESS},
       {"/ip4/10.0.0.1", PU_E_UNSUPPORTED},
-      {"/ip4/10.0.0.1/udp/4001/quic-v1", PU_E_UNSUPPORTED},
+      {"/ip4/10.0.0.1/udp/4001/quic", PU_E_UNSUPPORTED},
       {"/ip4/10.0.0.1/tcp/4001/ws", 0},
       {"/ip4/10.0.0.1/tcp/4001/ws", PU_E_IN_USE},
       {"/ip4/10.0.0.1/tcp/4002/ws", 0},
