@@ -303,6 +303,11 @@ static void test_limits_of_connections(void **state) {
   }
   sim_run_for(p->sim, SIM_SECOND);
   assert_int_equal(conns_of(&p->b), 6);
+  /* Its own dials are told which limit it was, and how to raise it. */
+  sim_host_knows(&p->b, &others[4]);
+  assert_int_equal(sim_connect(&p->b, &others[4], 0, &answer), PU_E_LIMIT);
+  assert_non_null(strstr(answer.detail, "too many connections: the limit is 6 (raise "
+                                        "limits.connections.total)"));
   for (unsigned i = 0; i < PU_COUNT(others); i++)
     sim_host_end(&others[i]);
   sim_run_for(p->sim, SIM_SECOND);
