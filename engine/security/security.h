@@ -44,7 +44,7 @@ typedef struct pu_security_ops {
   void (*free)(pu_security *s);
 
   /* Handshake. read takes bytes and returns how many it used: it never takes bytes behind the
-   * handshake, and none while a message of ours is unwritten. PU_E_PROTOCOL, PU_E_CRYPTO,
+   * handshake, and may take none while a message of ours is unwritten. PU_E_PROTOCOL, PU_E_CRYPTO,
    * PU_E_PEER_MISMATCH, PU_E_NOMEM end it, and every later call repeats the first error. write
    * gives bytes to send, 0 when it has none, or such an error. result is NULL until the handshake is
    * done and write gives none. */

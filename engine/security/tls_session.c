@@ -132,7 +132,9 @@ static int status_of(const pu_tls_session *s, int code, const char **why) {
   case GNUTLS_E_CERTIFICATE_REQUIRED:
     *why = "the peer showed no certificate";
     return PU_E_CRYPTO;
-  case GNUTLS_E_CERTIFICATE_ERROR:
+  case GNUTLS_E_CERTIFICATE_ERROR: /* of pu_tls_guard: a judgement has told its reason already */
+    *why = "the key of the peer's certificate is too long or of no use";
+    return PU_E_CRYPTO;
   case GNUTLS_E_PK_SIG_VERIFY_FAILED:
   case GNUTLS_E_PK_INVALID_PUBKEY:
     *why = "the peer does not hold its certificate's key";
@@ -237,7 +239,7 @@ ssize_t pu_tls_session_read(pu_security *p, const uint8_t *in, size_t len) {
   pu_tls_session *s = pu_tls_session_of(p);
   if (s->error != 0)
     return s->error;
-  if (s->done || s->out != NULL || (s->initiator && !s->begun) || len == 0)
+  if (s->done || (s->initiator && !s->begun) || len == 0)
     return 0;
   const size_t given = len < s->taken_max - s->taken ? len : s->taken_max - s->taken;
   if (given == 0)
@@ -251,7 +253,7 @@ ssize_t pu_tls_session_read(pu_security *p, const uint8_t *in, size_t len) {
   s->taken += used;
   if (status != 0)
     return status;
-  if (used == 0 && !s->done && s->out == NULL)
+  if (used == 0 && !s->done)
     return end_with(s, PU_E_PROTOCOL, "the peer broke TLS");
   return (ssize_t)used;
 }
