@@ -64,7 +64,7 @@ typedef enum pu_ma_kind {
   PU_MA_KIND_TCP,     /* /ip4 or ip6 or dns.../A/tcp/P[/p2p/T] */
   PU_MA_KIND_CIRCUIT, /* <relay addr>/p2p/R/p2p-circuit[/p2p/T] */
   PU_MA_KIND_QUIC,    /* /.../udp/P/quic-v1[/p2p/T] */
-  PU_MA_KIND_WS       /* /.../tcp/P/ws, /tls/ws, /tls/sni/NAME/ws, /wss; and /http-path/PATH */
+  PU_MA_KIND_WS       /* /.../tcp/P/ws, /tls/ws, /tls/sni/NAME/ws, /wss; and /certhash/H, /http-path/P */
 } pu_ma_kind;
 
 /* An address taken apart. */
@@ -78,6 +78,8 @@ typedef struct pu_ma_target {
   int family;           /* 0 any, 4, 6: what /dns4 and /dns6 ask for */
   bool tls;             /* of PU_MA_KIND_WS: inside TLS */
   char sni[256];        /* of that: the web server's name when not |host|; else "" */
+  bool pinned;          /* of that: its certificate has the SHA-256 |pin| */
+  uint8_t pin[32];
   char path[PU_MA_PATH_MAX]; /* of PU_MA_KIND_WS: where on the web server, decoded; "": at its root */
   pu_peer_id relay;     /* of a circuit */
   pu_multiaddr relay_addr; /* of a circuit: <relay addr>/p2p/R, len 0 when only /p2p/R was given */

@@ -105,6 +105,19 @@ static bool take_text(cursor *at, uint32_t code, char *out, size_t cap) {
   return true;
 }
 
+/* take_pin reads the hash of a certificate if there is one; false when it is none of SHA-256. */
+static bool take_pin(cursor *at, pu_ma_target *t) {
+  static const uint8_t sha256[2] = {0x12, sizeof(t->pin)}; /* multihash */
+  if (at->done || at->c.code != PU_MA_CERTHASH)
+    return true;
+  if (at->c.len != 2 + sizeof(t->pin) || memcmp(at->c.value, sha256, 2) != 0)
+    return false;
+  memcpy(t->pin, at->c.value + 2, sizeof(t->pin));
+  t->pinned = true;
+  advance(at);
+  return true;
+}
+
 /* take_transport reads the part from the host to the last layer below our own security. */
 static bool take_transport(cursor *at, pu_ma_target *t) {
   if (!take_host(at, t))
@@ -126,6 +139,8 @@ static bool take_transport(cursor *at, pu_ma_target *t) {
       t->kind = PU_MA_KIND_WS;
       t->tls = true;
     }
+    if (t->tls && !take_pin(at, t))
+      return false;
     if (t->kind == PU_MA_KIND_WS && !take_text(at, PU_MA_HTTP_PATH, t->path, sizeof(t->path)))
       return false;
   } else {

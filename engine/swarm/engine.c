@@ -247,10 +247,12 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   if (status == 0)
     status = pu_peerstore_new(e, &e->peerstore);
   if (status == 0)
+    status = pu_tls_web_new(&e->mem, &e->web);
+  if (status == 0)
     status = pu_tcp_transport_new(&e->mem, e->platform, &e->rx, pu_listen_dial_from, e, &tcp);
   if (status == 0) {
     pu_engine_add_transport(e, tcp);
-    status = pu_ws_transport_new(&e->mem, e->platform, tcp, &ws);
+    status = pu_ws_transport_new(&e->mem, e->platform, tcp, e->web, &ws);
   }
   if (status == 0) {
     pu_engine_add_transport(e, ws);
@@ -302,6 +304,7 @@ static void free_rest(pu_engine *e) {
   }
   pu_peerstore_free(e->peerstore);
   pu_tls_identity_free(e->tls);
+  pu_tls_web_free(e->web);
   pu_key_free(e->key);
   pu_free(e->rx.bytes);
   pu_free(e->scratch);

@@ -11,6 +11,7 @@
 #include "peerup/engine.h"
 #include "negotiate/multistream.h"
 #include "platform/platform.h"
+#include "security/tls_web.h"
 #include "swarm/limits.h"
 #include "transport/transport.h"
 
@@ -74,6 +75,9 @@ struct pu_engine {
   void *log_data;
   pu_key *key;
   struct pu_quic *quic;
+  pu_tls_web *web;      /* the certificate of /tls/ws, and the trust in others' */
+  bool web_given;       /* it is the user's; else addresses tell its hash: */
+  uint8_t web_pin[PU_TLS_WEB_PIN];
   pu_tls_identity *tls; /* our certificate, for TLS and QUIC */
   char agent[128];
   pu_policy_fn policy;

@@ -42,26 +42,25 @@ static int may_sniff(pu_engine *e, const pu_transport_conn *accepted) {
   return room ? 0 : status;
 }
 
-/* accept_ws makes the connection's raw one of WebSocket, which serves the upgrade within the deadline of
- * the connection's handshake. */
-static void accept_ws(pu_engine *e, pu_transport_conn *conn) {
-  const pu_ws_config config = {.mem = &e->mem, .platform = e->platform};
-  conn->transport = "ws";
-  int status = pu_ws_append(&conn->remote, false);
+/* accept_ws makes the connection's raw one of WebSocket, which serves TLS and the upgrade within the
+ * deadline of the connection's handshake. */
+static void accept_ws(pu_engine *e, pu_transport_conn *conn, bool tls) {
+  conn->transport = tls ? "wss" : "ws";
+  int status = pu_ws_append(&conn->remote, tls);
   if (status == 0)
-    status = pu_ws_append(&conn->local, false);
+    status = pu_ws_append(&conn->local, tls);
   PU_ASSERT(status == 0); /* they are short */
-  if (pu_ws_raw_new(&config, conn->raw, &conn->raw) == 0)
+  if (pu_ws_serve(&e->mem, e->platform, tls ? e->web : NULL, conn->raw, &conn->raw) == 0)
     pu_engine_accept(e, conn);
 }
 
 static void on_sniffed(void *data, pu_sniff_kind kind, const pu_transport_conn *sniffed) {
   pu_engine *e = data;
   pu_transport_conn conn = *sniffed;
-  if (kind == PU_SNIFF_HTTP)
-    accept_ws(e, &conn);
-  else
+  if (kind == PU_SNIFF_PLAIN)
     pu_engine_accept(e, &conn);
+  else
+    accept_ws(e, &conn, kind == PU_SNIFF_TLS);
 }
 
 static void on_accept(void *data, pu_tcp *tcp) {
@@ -165,6 +164,28 @@ static int listen_quic(pu_engine *e, const pu_ma_target *target, const char *add
   return announce(e);
 }
 
+/* ---- WebSocket inside TLS ---- */
+
+int pu_engine_web_certificate(pu_engine *e, const char *certificate_file, const char *key_file,
+                              pu_error *err) {
+  const char *why = "";
+  const int status = pu_tls_web_load(e->web, certificate_file, key_file, &why);
+  if (status != 0)
+    return pu_error_set(err, status, "%s", why);
+  e->web_given = true;
+  return announce(e);
+}
+
+/* listen_wss has a certificate before it listens: without the user's, one of our own, which others can
+ * only take for ours by its hash, and so the address tells it. */
+static int listen_wss(pu_engine *e, const pu_ma_target *target, const char *addr, pu_error *err) {
+  const int status =
+      pu_tls_web_pin(e->web, pu_wall_ns(e->platform) / 1000000000u, e->web_pin);
+  if (status != 0)
+    return pu_error_set(err, status, "no certificate to listen on %s", addr);
+  return listen_tcp(e, target, PU_SNIFF_TLS, addr, err);
+}
+
 int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
   pu_multiaddr a;
   pu_ma_target target;
@@ -175,14 +196,16 @@ int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err) {
   const bool own = !target.is_dns && target.peer.len == 0;
   if (target.kind == PU_MA_KIND_TCP && own)
     return listen_tcp(e, &target, PU_SNIFF_PLAIN, addr, err);
-  if (target.kind == PU_MA_KIND_WS && own && !target.tls && target.path[0] == '\0')
-    return listen_tcp(e, &target, PU_SNIFF_HTTP, addr, err);
+  if (target.kind == PU_MA_KIND_WS && own && target.path[0] == '\0' && target.sni[0] == '\0' &&
+      !target.pinned)
+    return target.tls ? listen_wss(e, &target, addr, err)
+                      : listen_tcp(e, &target, PU_SNIFF_HTTP, addr, err);
   if (target.kind == PU_MA_KIND_QUIC && own)
     return listen_quic(e, &target, addr, err);
   if (target.kind == PU_MA_KIND_CIRCUIT && target.peer.len == 0)
     return pu_engine_reserve(e, addr, 0, err);
-  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /udp/../quic-v1, /tcp or /tcp/../ws",
-                      addr);
+  return pu_error_set(err, PU_E_UNSUPPORTED, "cannot listen on %s: only /ip4 or /ip6 with /udp/../quic-v1, /tcp, /tcp/../ws or "
+                      "/tcp/../tls/ws", addr);
 }
 
 static bool is_any(const pu_sockaddr *sa) {
@@ -217,6 +240,7 @@ bool pu_listen_dial_from(void *engine, const pu_sockaddr *remote, pu_sockaddr *l
 
 /* put_kinds lists |sa| once for each kind that is served there. */
 static size_t put_kinds(const pu_listener *l, const pu_sockaddr *sa, pu_multiaddr *out, size_t max) {
+  const pu_engine *e = l->engine;
   size_t count = 0;
   if (l->tcp == NULL && max > 0)
     pu_multiaddr_from_udp(sa, &out[count++]);
@@ -224,7 +248,12 @@ static size_t put_kinds(const pu_listener *l, const pu_sockaddr *sa, pu_multiadd
     if ((l->kinds & kind) == 0)
       continue;
     pu_multiaddr_from_sockaddr(sa, &out[count]);
-    if (kind == PU_SNIFF_PLAIN || pu_ws_append(&out[count], kind == PU_SNIFF_TLS) == 0)
+    int status = 0;
+    if (kind != PU_SNIFF_PLAIN)
+      status = pu_ws_append(&out[count], kind == PU_SNIFF_TLS);
+    if (status == 0 && kind == PU_SNIFF_TLS && !e->web_given)
+      status = pu_ws_append_pin(&out[count], e->web_pin);
+    if (status == 0)
       count++;
   }
   return count;

@@ -3,6 +3,7 @@
 #ifndef PU_TRANSPORT_WS_H
 #define PU_TRANSPORT_WS_H
 
+#include "security/tls_web.h"
 #include "transport/transport.h"
 
 #define PU_WS_UPGRADE_US 15000000u /* wire 10: what the upgrade may take */
@@ -27,10 +28,17 @@ typedef struct pu_ws_config {
  * takes writes only after the upgrade; whoever owns it limits its time. */
 PU_MUST_CHECK int pu_ws_raw_new(const pu_ws_config *config, pu_raw *below, pu_raw **out);
 
-/* pu_ws_transport_new makes the transport that dials /ws by way of |tcp|, which outlives it. */
+/* pu_ws_transport_new makes the transport that dials /ws and /tls/ws by way of |tcp|; it and |web| outlive
+ * it. A web server's certificate must be the one the address pins, or one that the system trusts. */
 PU_MUST_CHECK int pu_ws_transport_new(pu_mem *mem, pu_platform *platform, pu_transport *tcp,
-                                      pu_transport **out);
+                                      pu_tls_web *web, pu_transport **out);
+/* pu_ws_serve makes a server's end of |below|, inside TLS if |web| is not NULL; takes |below| over also when
+ * it fails. */
+PU_MUST_CHECK int pu_ws_serve(pu_mem *mem, pu_platform *platform, pu_tls_web *web, pu_raw *below,
+                              pu_raw **out);
 /* pu_ws_append adds /ws, or with |tls| /tls/ws, to an address: PU_E_LIMIT. */
 PU_MUST_CHECK int pu_ws_append(pu_multiaddr *a, bool tls);
+/* pu_ws_append_pin adds /certhash: the SHA-256 of the web server's certificate. */
+PU_MUST_CHECK int pu_ws_append_pin(pu_multiaddr *a, const uint8_t pin[static PU_TLS_WEB_PIN]);
 
 #endif

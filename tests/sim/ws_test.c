@@ -1,6 +1,6 @@
-/* Whole hosts over WebSocket in the simulated network: two of them speak through /ws, while a third
- * speaks plain TCP to the same port. Every byte of an echo is checked, over links with loss and
- * delay that the seed draws; afterwards nothing is left.
+/* Whole hosts over WebSocket in the simulated network: one speaks to another through /ws, a second
+ * through /tls/ws and a third by plain TCP, all to the same port. Every byte of an echo is checked,
+ * over links with loss and delay that the seed draws; afterwards nothing is left.
  *
  *   ws_test [--seeds N] [--first N]     PEERUP_SIM_SEED=N: this one only, PEERUP_SIM_LOG=1: with
  * log */
@@ -109,10 +109,22 @@ static const pu_stream_events client_events = {client_on_data, client_on_eof, cl
 
 /* ---- one seed ---- */
 
-static void count_addr(void *data, const char *addr) {
-  unsigned *count = data;
-  const char *end = strstr(addr, "/ws");
-  count[end != NULL && end[3] == '\0']++;
+/* What a host announces: plain, /ws, /tls/ws with the certificate's hash. */
+typedef struct announced {
+  unsigned plain, ws, wss;
+  char secure[512];
+} announced;
+
+static void note_addr(void *data, const char *addr) {
+  announced *a = data;
+  if (strstr(addr, "/tls/ws/certhash/u") != NULL) {
+    a->wss++;
+    (void)snprintf(a->secure, sizeof a->secure, "%s", addr);
+  } else if (strstr(addr, "/ws") != NULL) {
+    a->ws++;
+  } else {
+    a->plain++;
+  }
 }
 
 static void look_at(void *data, pu_conn *c) {
@@ -155,9 +167,9 @@ static void check_conn(sim_host *from, sim_host *to, const char *transport, cons
 
 static void run(uint64_t seed) {
   pu_sim *sim;
-  sim_host server, web, plain;
-  char ws[128];
-  unsigned announced[2] = {0};
+  sim_host server, web, plain, secure;
+  char ws[128], wss[128];
+  announced told = {0};
   sim_answer a;
   sim_seed = seed;
   state = seed * 2862933555777941757u + 3037000493u;
@@ -166,28 +178,36 @@ static void run(uint64_t seed) {
   (void)snprintf(ws, sizeof ws, "%s/ws", server.addr);
   SIM_CHECK(pu_engine_listen(server.engine, ws, NULL) == 0, "listen on %s", ws);
   SIM_CHECK(pu_engine_listen(server.engine, ws, NULL) == PU_E_IN_USE, "twice on %s", ws);
-  pu_engine_addrs(server.engine, count_addr, announced);
-  SIM_CHECK(announced[0] == 1 && announced[1] == 1, "announced %u and %u", announced[0],
-            announced[1]);
+  (void)snprintf(wss, sizeof wss, "%s/tls/ws", server.addr);
+  SIM_CHECK(pu_engine_listen(server.engine, wss, NULL) == 0, "listen on %s", wss);
+  pu_engine_addrs(server.engine, note_addr, &told);
+  SIM_CHECK(told.plain == 1 && told.ws == 1 && told.wss == 1, "announced %u %u %u", told.plain,
+            told.ws, told.wss);
   SIM_CHECK(pu_engine_handle(server.engine, ECHO_ID, on_echo, NULL) == 0, "handle");
   sim_host_start(sim, &web, 2, NULL);
   sim_host_start(sim, &plain, 3, NULL);
+  sim_host_start(sim, &secure, 4, NULL);
   const pu_sim_link link = {.delay_us = draw(100000), .loss_ppm = draw(3) == 0 ? 30000 : 0};
   SIM_CHECK(pu_sim_set_link(sim, NULL, NULL, &link) == 0, "link");
   SIM_CHECK(pu_engine_add_addr(web.engine, &server.id, ws, UINT32_MAX, NULL) == 0, "address");
   sim_host_knows(&plain, &server);
+  SIM_CHECK(pu_engine_add_addr(secure.engine, &server.id, told.secure, UINT32_MAX, NULL) == 0,
+            "address %s", told.secure);
   SIM_CHECK(sim_connect(&web, &server, 0, &a) == 0, "connect over ws: %s", a.detail);
   SIM_CHECK(sim_connect(&plain, &server, 0, &a) == 0, "connect over tcp: %s", a.detail);
+  SIM_CHECK(sim_connect(&secure, &server, 0, &a) == 0, "connect over wss: %s", a.detail);
   sim_run_for(sim, 10 * SIM_SECOND); /* the server knows later */
   check_conn(&web, &server, "ws", "/ws");
   check_conn(&plain, &server, "tcp", NULL);
+  check_conn(&secure, &server, "wss", "/ws");
   SIM_CHECK(sim_ping(&web, &server, &a) == 0, "ping: %s", a.detail);
   for (int i = 0; i < 3; i++)
-    echo(draw(2) == 0 ? &web : &plain, &server, draw(4) == 0 ? draw(2000000) : draw(20000));
+    echo(draw(2) == 0 ? &secure : &plain, &server, draw(4) == 0 ? draw(2000000) : draw(20000));
   echo(&web, &server, 1 + draw(300000));
   sim_host_end(&web);
   sim_run_for(sim, SIM_SECOND * 5);
   SIM_CHECK(pu_engine_best_conn(server.engine, &web.id) == NULL, "the end was not seen");
+  sim_host_end(&secure);
   sim_host_end(&plain);
   sim_host_end(&server);
   sim_run_for(sim, SIM_SECOND);

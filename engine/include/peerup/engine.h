@@ -154,6 +154,11 @@ PU_API PU_MUST_CHECK int pu_engine_limit_protocol(pu_engine *e, const char *prot
 /* pu_engine_listen listens on a multiaddr ("/ip4/0.0.0.0/tcp/0"), or through a relay
  * ("<relay>/p2p/R/p2p-circuit": see pu_engine_reserve). PU_E_IN_USE, PU_E_UNSUPPORTED ... */
 PU_API PU_MUST_CHECK int pu_engine_listen(pu_engine *e, const char *addr, pu_error *err);
+/* pu_engine_web_certificate gives listeners on /tls/ws a certificate chain and its key, from PEM files; again
+ * after a renewal. Without it they make a self-signed one, whose hash their addresses tell (/certhash).
+ * PU_E_NOT_FOUND, PU_E_KEY_MODE, PU_E_PARSE ..., and |err| says why. */
+PU_API PU_MUST_CHECK int pu_engine_web_certificate(pu_engine *e, const char *certificate_file,
+                                                   const char *key_file, pu_error *err);
 /* pu_engine_addrs calls |each| for every own address, as announced (relay addresses last). */
 PU_API void pu_engine_addrs(const pu_engine *e, void (*each)(void *data, const char *addr), void *data);
 

@@ -42,6 +42,7 @@ static void kinds(void **state) {
       {PU_MA_KIND_OTHER, "/ip4/1.2.3.4/tcp/5/ws/http-path/a%00b"},
       {PU_MA_KIND_OTHER, "/ip4/1.2.3.4/tcp/5/http-path/a"},
       {PU_MA_KIND_OTHER, "/dns4/a/tcp/5/sni/b/ws"},
+      {PU_MA_KIND_OTHER, "/dns4/a/tcp/5/ws/certhash/uEiAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw"},
       {PU_MA_KIND_OTHER, "/dns4/a/tcp/5/tls/sni/b"},
       {PU_MA_KIND_CIRCUIT, "/ip4/1.2.3.4/tcp/5/p2p/" PEER_R "/p2p-circuit"},
       {PU_MA_KIND_CIRCUIT, "/p2p/" PEER_R "/p2p-circuit/p2p/" PEER_T},
@@ -114,6 +115,13 @@ static void web_parts(void **state) {
   assert_true(t.tls && is_peer(&t.peer, PEER_T));
   assert_string_equal(t.sni, "web.example");
   assert_string_equal(t.path, "a/b c");
+  t = target("/ip4/1.2.3.4/tcp/5/tls/ws/certhash/uEiAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw/"
+             "p2p/" PEER_T);
+  assert_true(t.kind == PU_MA_KIND_WS && t.tls && t.pinned && is_peer(&t.peer, PEER_T));
+  for (uint8_t i = 0; i < sizeof(t.pin); i++)
+    assert_int_equal(t.pin[i], i);
+  assert_false(target("/dns4/a/tcp/5/wss").pinned);
+  assert_int_equal(target("/dns4/a/tcp/5/wss/certhash/uEwEB").kind, PU_MA_KIND_OTHER);
   char longer[400] = "/dns4/a/tcp/5/ws/http-path/";
   const size_t head = strlen(longer);
   memset(longer + head, 'p', PU_MA_PATH_MAX - 1);

@@ -9,6 +9,7 @@
 /* What the other side does with a connection. */
 typedef enum server_kind {
   SERVER_GOOD,
+  SERVER_TLS,
   SERVER_SILENT,
   SERVER_REDIRECTS,
   SERVER_CLOSES
@@ -19,6 +20,7 @@ typedef struct net {
   pu_platform *a, *b;
   pu_mem mem;
   pu_rx_memory rx;
+  pu_tls_web *web;
   pu_transport *tcp, *ws;
   pu_tcp_listener *listener, *usual;
   server_kind kind;
@@ -76,10 +78,9 @@ static void drop(net *n) {
 
 static void on_accept(void *data, pu_tcp *tcp) {
   net *n = data;
-  const pu_ws_config config = {.mem = &n->mem, .platform = n->b};
   drop(n);
   n->request_len = 0;
-  if (n->kind != SERVER_GOOD) {
+  if (n->kind != SERVER_GOOD && n->kind != SERVER_TLS) {
     n->held = tcp;
     pu_tcp_set_events(tcp, &tcp_events, n);
     pu_tcp_want(tcp, PU_WANT_READ);
@@ -88,8 +89,11 @@ static void on_accept(void *data, pu_tcp *tcp) {
   pu_raw *raw;
   if (pu_tcp_raw_new(&n->mem, tcp, &n->rx, &raw) != 0)
     return;
-  if (pu_ws_raw_new(&config, raw, &n->accepted) != 0)
+  pu_tls_web *web = n->kind == SERVER_TLS ? n->web : NULL;
+  if (pu_ws_serve(&n->mem, n->b, web, raw, &n->accepted) != 0) {
+    n->accepted = NULL;
     return;
+  }
   n->accepted->ops->set_events(n->accepted, &raw_events, n);
   n->accepted->ops->want_read(n->accepted, true);
 }
@@ -124,7 +128,8 @@ static int setup(void **state) {
   n->rx.bytes = pu_alloc(&n->mem, PU_SPAN_HEAD + PU_RX_BYTES + PU_SPAN_TAIL);
   assert_non_null(n->rx.bytes);
   assert_int_equal(pu_tcp_transport_new(&n->mem, n->a, &n->rx, local_for, n, &n->tcp), 0);
-  assert_int_equal(pu_ws_transport_new(&n->mem, n->a, n->tcp, &n->ws), 0);
+  assert_int_equal(pu_tls_web_new(&n->mem, &n->web), 0);
+  assert_int_equal(pu_ws_transport_new(&n->mem, n->a, n->tcp, n->web, &n->ws), 0);
   *state = n;
   return 0;
 }
@@ -136,6 +141,7 @@ static int teardown(void **state) {
   pu_tcp_listener_close(n->usual);
   n->ws->ops->free(n->ws);
   n->tcp->ops->free(n->tcp);
+  pu_tls_web_free(n->web);
   pu_free(n->rx.bytes);
   pu_mem_deinit(&n->mem);
   (void)pu_sim_run(n->sim, pu_sim_now_us(n->sim) + SECOND_US, NULL);
@@ -244,6 +250,38 @@ static void test_failures(void **state) {
   assert_in_range(pu_sim_now_us(n->sim) - begin, PU_WS_UPGRADE_US, PU_WS_UPGRADE_US + SECOND_US);
 }
 
+/* pinned_addr writes the server's address with the hash of its certificate, or a wrong one. */
+static void pinned_addr(net *n, bool wrong, char text[static PU_MULTIADDR_MAX_TEXT]) {
+  static const char base[] = "/ip4/10.0.0.2/tcp/80";
+  uint8_t pin[PU_TLS_WEB_PIN];
+  pu_multiaddr addr;
+  assert_int_equal(pu_tls_web_pin(n->web, pu_wall_ns(n->b) / 1000000000u, pin), 0);
+  pin[31] ^= wrong ? 1 : 0;
+  assert_int_equal(pu_multiaddr_from_text(base, sizeof base - 1, &addr, NULL), 0);
+  assert_int_equal(pu_ws_append(&addr, true), 0);
+  assert_int_equal(pu_ws_append_pin(&addr, pin), 0);
+  (void)pu_multiaddr_text(&addr, text);
+}
+
+static void test_wss(void **state) {
+  net *n = *state;
+  char addr[PU_MULTIADDR_MAX_TEXT], text[PU_MULTIADDR_MAX_TEXT];
+  answer a;
+  n->kind = SERVER_TLS;
+  pinned_addr(n, false, addr);
+  assert_int_equal(dial(n, addr, &a), 0);
+  assert_string_equal(a.conn.transport, "wss");
+  assert_string_equal(pu_multiaddr_text(&a.conn.remote, text), "/ip4/10.0.0.2/tcp/80/tls/ws");
+  close_conn(n, &a);
+  pinned_addr(n, true, addr);
+  assert_int_equal(dial(n, addr, &a), PU_E_CRYPTO);
+  assert_non_null(strstr(a.detail, "certificate"));
+  n->kind = SERVER_GOOD; /* which speaks no TLS */
+  assert_int_not_equal(dial(n, addr, &a), 0);
+  n->kind = SERVER_SILENT;
+  assert_int_equal(dial(n, addr, &a), PU_E_TIMEOUT);
+}
+
 static void test_what_it_dials(void **state) {
   net *n = *state;
   static const struct {
@@ -251,6 +289,7 @@ static void test_what_it_dials(void **state) {
     bool can;
   } cases[] = {{"/ip4/1.2.3.4/tcp/1/ws", true},
                {"/ip4/1.2.3.4/tcp/0/ws", false},
+               {"/dns/a.example/tcp/1/tls/ws", true},
                {"/ip4/1.2.3.4/tcp/1", false},
                {"/ip4/1.2.3.4/udp/1/quic-v1", false}};
   for (size_t i = 0; i < PU_COUNT(cases); i++) {
@@ -264,11 +303,14 @@ static void test_what_it_dials(void **state) {
 
 static void test_cancel(void **state) {
   net *n = *state;
-  static const char *const texts[] = {"/ip4/10.0.0.2/tcp/80/ws", "/dns4/b.example/tcp/80/ws"};
+  char pinned[PU_MULTIADDR_MAX_TEXT];
+  const char *const texts[] = {"/ip4/10.0.0.2/tcp/80/ws", "/dns4/b.example/tcp/80/ws", pinned};
+  pinned_addr(n, false, pinned);
   for (size_t i = 0; i < PU_COUNT(texts); i++) {
-    for (uint64_t after = 0; after < 80000; after += 1000) {
+    for (uint64_t after = 0; after < 120000; after += 1000) {
       answer a;
       pu_transport_dial *d;
+      n->kind = texts[i] == pinned ? SERVER_TLS : SERVER_GOOD;
       assert_int_equal(start_dial(n, texts[i], &a, &d), 0);
       (void)pu_sim_run(n->sim, pu_sim_now_us(n->sim) + after, NULL);
       if (a.done)
@@ -286,10 +328,13 @@ static void test_cancel(void **state) {
 static void test_without_memory(void **state) {
   net *n = *state;
   unsigned failures = 0;
+  char pinned[PU_MULTIADDR_MAX_TEXT];
+  pinned_addr(n, false, pinned);
+  n->kind = SERVER_TLS;
   for (uint64_t k = 1;; k++) {
     answer a;
     pu_mem_fail_at(&n->mem, k);
-    const int rc = dial(n, "/dns4/b.example/tcp/80/ws", &a);
+    const int rc = dial(n, pinned, &a);
     const bool reached = n->mem.fail_at == 0;
     pu_mem_fail_at(&n->mem, 0);
     if (rc == 0)
@@ -302,14 +347,14 @@ static void test_without_memory(void **state) {
                          0); /* the server, which shares the account, may be the one that fails */
     failures++;
   }
-  assert_in_range(failures, 6, 20);
+  assert_in_range(failures, 10, 60);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_dial),          TEST(test_requests), TEST(test_failures),
+      TEST(test_dial),          TEST(test_requests), TEST(test_failures),       TEST(test_wss),
       TEST(test_what_it_dials), TEST(test_cancel),   TEST(test_without_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
