@@ -316,6 +316,14 @@ static uint64_t id_hash(const pu_engine *e, uint64_t id) {
   return pu_table_hash(&e->conns_by_id, &id, sizeof id);
 }
 
+/* handshake_bytes is what a connection may take before its peer is authenticated. */
+static size_t handshake_bytes(pu_engine *e, const pu_transport_conn *info) {
+  const size_t native = info->native != NULL ? info->native->preauth_bytes : 0;
+  if (native > e->limiter.handshake_bytes)
+    e->limiter.handshake_bytes = native;
+  return native > PU_PREAUTH_MAX_BYTES ? native : PU_PREAUTH_MAX_BYTES;
+}
+
 /* new_conn begins a connection with |share|, which it takes over, as it does what |info| has. */
 static int new_conn(pu_engine *e, const pu_transport_conn *info, bool outbound,
                     const pu_peer_id *expected, const pu_conn_ready *ready, pu_conn_share *share,
@@ -336,7 +344,7 @@ static int new_conn(pu_engine *e, const pu_transport_conn *info, bool outbound,
     c->ready = *ready;
   (void)pu_multiaddr_text(&info->remote, c->addr);
   pu_limits_move(share, &c->share);
-  pu_mem_init(&c->mem, &e->mem, PU_PREAUTH_MAX_BYTES);
+  pu_mem_init(&c->mem, &e->mem, handshake_bytes(e, info));
   pu_timer_init(&c->timer, e->platform, on_timer, c);
   pu_list_init(&c->streams);
   pu_list_init(&c->waiting);

@@ -293,7 +293,7 @@ void pu_limits_origin(const pu_multiaddr *remote, pu_origin *out) {
 /* ---- life ---- */
 
 void pu_limits_init(pu_limiter *l, const pu_limits *limits, pu_mem *mem, uint64_t seed) {
-  *l = (pu_limiter){.limits = *limits, .mem = mem};
+  *l = (pu_limiter){.limits = *limits, .mem = mem, .handshake_bytes = PU_PREAUTH_MAX_BYTES};
   pu_table_init(&l->scopes, mem, seed);
   pu_list_init(&l->strangers);
   pu_list_init(&l->known);
@@ -626,14 +626,15 @@ bool pu_limits_explain_memory(const pu_limiter *l, const pu_conn_share *share, c
   if (refuser == NULL)
     return false;
   if (refuser == mem)
-    kind = mem->limit == PU_PREAUTH_MAX_BYTES ? PU_LIMIT_MEMORY_PENDING : PU_LIMIT_MEMORY_PER_CONN;
+    kind = mem->limit == l->limits.memory_per_conn ? PU_LIMIT_MEMORY_PER_CONN
+                                                   : PU_LIMIT_MEMORY_PENDING;
   else if (share->peer != NULL && refuser == &share->peer->mem)
     kind = PU_LIMIT_MEMORY_PER_PEER;
   else if (refuser == l->mem)
     kind = PU_LIMIT_MEMORY_TOTAL;
   else
     return false;
-  explain(kind, value_of(&l->limits, kind), why);
+  explain(kind, refuser->limit, why);
   return true;
 }
 
@@ -694,7 +695,9 @@ void pu_limits_stats(const pu_limiter *l, const pu_limits_conns *conns,
   for (unsigned i = 0; i < PU_LIMIT_KINDS; i++) {
     const pu_limit_stat stat = {.name = names[i],
                                 .used = used[i],
-                                .limit = value_of(&l->limits, (pu_limit_kind)i),
+                                .limit = i == PU_LIMIT_MEMORY_PENDING
+                                             ? l->handshake_bytes
+                                             : value_of(&l->limits, (pu_limit_kind)i),
                                 .refused = refused[i]};
     each(data, &stat);
   }

@@ -81,6 +81,7 @@ typedef struct pu_limiter {
   uint32_t conns, conns_in, pending; /* all; inbound and authenticated; inbound in handshake */
   uint32_t streams;
   uint32_t next_serial;
+  size_t handshake_bytes; /* the most that a connection may take in handshake, of any transport */
   uint64_t refused[PU_LIMIT_KINDS];
 } pu_limiter;
 
