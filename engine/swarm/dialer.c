@@ -1,20 +1,21 @@
-/* Dialing a peer; see dialer.h and wire 4. One dial per peer and kind; whoever wants the peer joins it. */
+/* Dialing a peer; see dialer.h and wire 4. One dial per peer and kind; whoever wants the peer joins
+ * it. */
 #include "swarm/dialer.h"
-#include "platform/assert.h"
-#include "swarm/conn.h"
-#include "swarm/op.h"
-#include "swarm/peerstore.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/assert.h"
+#include "swarm/conn.h"
+#include "swarm/op.h"
+#include "swarm/peerstore.h"
+#include "swarm/rank.h"
+
 #define CONNECT_TIMEOUT_MS 60000u
-/* The stagger of wire 4: the next address begins so long after the one before. */
-#define STAGGER_PUBLIC_US 250000u
-#define STAGGER_PRIVATE_US 30000u
-#define RELAY_BEHIND_PUBLIC_US 500000u
-#define RELAY_BEHIND_PRIVATE_US 200000u
+/* A direct address that a faster one ends before had its chance when it ran for so long. */
+#define CHANCE_US PU_RANK_PUBLIC_US
 #define DETAIL_MAX 240
 
 typedef struct candidate {
@@ -22,7 +23,6 @@ typedef struct candidate {
   pu_ma_target target;
   pu_transport *transport;
   uint64_t delay_us; /* after the dial's begin */
-  uint8_t order;     /* IPv6 and IPv4 in turn, relays behind them */
   bool is_public;
 } candidate;
 
@@ -34,6 +34,7 @@ typedef struct attempt {
   pu_transport_dial *transport_dial;
   pu_conn *conn;  /* in handshake */
   pu_timer limit; /* what one address may take */
+  uint64_t began_us;
 } attempt;
 
 struct dial {
@@ -41,6 +42,8 @@ struct dial {
   pu_engine *engine;
   pu_peer_id peer;
   bool direct, ended;
+  bool background; /* nobody waits: a relayed connection stands, and a direct one would be better */
+  unsigned busy;   /* calls of the policy inside: freed at none */
   pu_list waiters;
   pu_timer timer; /* begin, then the next candidate's turn */
   uint64_t began_us;
@@ -86,33 +89,89 @@ static void let_go(attempt *a, int status, const char *why) {
   }
 }
 
+/* note_dark learns whether UDP gets anywhere from a QUIC attempt to a public address. */
+static void note_dark(const attempt *a, bool worked) {
+  pu_engine *e = a->dial->engine;
+  if (a->candidate->target.kind == PU_MA_KIND_QUIC && a->candidate->is_public)
+    pu_dark_note(&e->udp_dark, worked, pu_now_us(e->platform));
+}
+
 static void stop_attempt(attempt *a) {
   if (a->candidate == NULL)
     return;
+  if (pu_now_us(a->dial->engine->platform) - a->began_us >= CHANCE_US)
+    note_dark(a, false);
   let_go(a, PU_E_CANCELED, "another address was faster");
   a->candidate = NULL;
   a->dial->running--;
 }
 
-/* finish tells everybody who waits and frees the dial. Waiters may begin new dials in their callbacks. */
-static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
-  if (d->ended)
-    return;
-  d->ended = true;
-  pu_list_remove(&d->link);
-  pu_timer_stop(&d->timer);
-  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
-    stop_attempt(&d->attempts[i]);
-  while (!pu_list_empty(&d->waiters)) {
+/* tell_waiters gives the dial's outcome to all who wait. They may begin new dials in their
+ * callbacks. */
+static void tell_waiters(dial *d, pu_conn *conn, int status, const char *detail) {
+  pu_list told;
+  pu_list_init(&told);
+  while (!pu_list_empty(&d->waiters)) { /* who comes in a callback waits for the next outcome */
     pu_waiter *w = PU_CONTAINER_OF(d->waiters.next, pu_waiter, link);
+    pu_list_remove(&w->link);
+    w->dial = NULL;
+    pu_list_push(&told, &w->link);
+  }
+  while (!pu_list_empty(&told)) {
+    pu_waiter *w = PU_CONTAINER_OF(told.next, pu_waiter, link);
     pu_list_remove(&w->link);
     if (status == 0 && conn->closed)
       w->cb(w->data, NULL, PU_E_GONE, "the connection ended at once");
     else
       w->cb(w->data, conn, status, detail);
   }
+}
+
+static void free_dial(dial *d) {
   pu_free(d->candidates);
   pu_free(d);
+}
+
+/* finish tells everybody who waits and frees the dial. */
+static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
+  if (d->ended)
+    return;
+  d->ended = true;
+  d->busy++;
+  pu_list_remove(&d->link);
+  pu_timer_stop(&d->timer);
+  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
+    stop_attempt(&d->attempts[i]);
+  tell_waiters(d, conn, status, detail);
+  if (--d->busy == 0)
+    free_dial(d);
+}
+
+/* has_direct says whether a direct address may still answer. */
+static bool has_direct(const dial *d) {
+  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
+    if (d->attempts[i].candidate != NULL &&
+        d->attempts[i].candidate->target.kind != PU_MA_KIND_CIRCUIT)
+      return true;
+  for (size_t i = d->started; i < d->count; i++)
+    if (d->candidates[i].target.kind != PU_MA_KIND_CIRCUIT)
+      return true;
+  return false;
+}
+
+/* go_on_directly tells who waits of a relayed connection, and goes on with the direct addresses: a
+ * relayed connection that is there first does not stop a direct one from taking its place. */
+static void go_on_directly(dial *d, pu_conn *conn) {
+  d->direct = d->background = true;
+  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++) {
+    attempt *a = &d->attempts[i];
+    if (a->candidate != NULL && a->candidate->target.kind == PU_MA_KIND_CIRCUIT)
+      stop_attempt(a);
+  }
+  d->busy++;
+  tell_waiters(d, conn, 0, "");
+  if (--d->busy == 0 && d->ended)
+    free_dial(d);
 }
 
 static void fail(dial *d) {
@@ -122,13 +181,6 @@ static void fail(dial *d) {
 }
 
 /* ---- candidates ---- */
-
-static int by_order(const void *x, const void *y) {
-  const candidate *a = x, *b = y;
-  if (a->is_public != b->is_public)
-    return a->is_public ? 1 : -1; /* private ones first: they are near if they work */
-  return (int)a->order - (int)b->order;
-}
 
 static pu_transport *transport_for(pu_engine *e, const pu_ma_target *target) {
   PU_LIST_EACH(&e->transports, node, tmp) {
@@ -148,32 +200,32 @@ static bool allowed(dial *d, const candidate *c) {
   return pu_policy_ask(d->engine, &question) == 0;
 }
 
-/* schedule gives each candidate its delay: direct ones staggered, relays behind them. */
-static void schedule(dial *d) {
-  uint64_t at = 0;
-  bool any_public = false, any_direct = false;
-  for (size_t i = 0; i < d->count; i++) {
-    candidate *c = &d->candidates[i];
-    if (c->target.kind == PU_MA_KIND_CIRCUIT)
-      continue;
-    c->delay_us = at;
-    at += c->is_public ? STAGGER_PUBLIC_US : STAGGER_PRIVATE_US;
-    any_direct = true;
-    any_public = any_public || c->is_public;
+/* schedule sorts the candidates by their turns. */
+static int schedule(dial *d) {
+  pu_engine *e = d->engine;
+  pu_rank_item *items = pu_alloc(&e->mem, d->count * sizeof *items);
+  candidate *sorted = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *sorted);
+  if (items == NULL || sorted == NULL) {
+    pu_free(items);
+    pu_free(sorted);
+    return PU_E_NOMEM;
   }
-  at = any_public ? RELAY_BEHIND_PUBLIC_US : any_direct ? RELAY_BEHIND_PRIVATE_US : 0;
+  bool quic = false;
   for (size_t i = 0; i < d->count; i++) {
-    candidate *c = &d->candidates[i];
-    if (c->target.kind != PU_MA_KIND_CIRCUIT)
-      continue;
-    c->delay_us = at;
-    at += STAGGER_PUBLIC_US;
+    const candidate *c = &d->candidates[i];
+    items[i] = (pu_rank_item){
+        .kind = c->target.kind, .family = c->target.family, .is_public = c->is_public, .index = i};
+    quic = quic || (c->target.kind == PU_MA_KIND_QUIC && c->is_public);
   }
-}
-
-static int by_delay(const void *x, const void *y) {
-  const candidate *a = x, *b = y;
-  return a->delay_us < b->delay_us ? -1 : a->delay_us > b->delay_us;
+  pu_rank(items, d->count, quic && pu_dark_ask(&e->udp_dark, pu_now_us(e->platform)));
+  for (size_t i = 0; i < d->count; i++) {
+    sorted[i] = d->candidates[items[i].index];
+    sorted[i].delay_us = items[i].delay_us;
+  }
+  pu_free(d->candidates);
+  pu_free(items);
+  d->candidates = sorted;
+  return 0;
 }
 
 /* gather fills the candidates; false ends the dial (it is freed). */
@@ -181,15 +233,15 @@ static bool gather(dial *d) {
   pu_engine *e = d->engine;
   char id[PU_PEER_ID_MAX_TEXT];
   size_t known = 0, denied = 0, waiting = 0;
-  size_t families[2][2] = {{0}}; /* private and public: of IPv4 and IPv6 so far */
   pu_multiaddr *addrs = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *addrs);
   d->candidates = pu_zalloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *d->candidates);
-  const bool memory = addrs != NULL && d->candidates != NULL;
+  bool memory = addrs != NULL && d->candidates != NULL;
   if (memory)
     known = pu_peerstore_addrs(e->peerstore, &d->peer, addrs, PU_DIAL_CANDIDATES_MAX);
   /* Addresses that failed a moment ago are left out, unless nothing else is known. */
-  for (int pass = 0; pass < 2 && d->count == 0; pass++) {
-    for (size_t i = 0; i < known; i++) {
+  d->busy++; /* who hears of a denial may end the dial */
+  for (int pass = 0; pass < 2 && d->count == 0 && !d->ended; pass++) {
+    for (size_t i = 0; i < known && !d->ended; i++) {
       candidate *c = &d->candidates[d->count];
       *c = (candidate){.addr = addrs[i]};
       pu_multiaddr_target(&c->addr, &c->target);
@@ -208,16 +260,20 @@ static bool gather(dial *d) {
         continue;
       }
       c->is_public = pu_multiaddr_is_public(&c->addr);
-      size_t *const same = &families[c->is_public][c->target.family == 6];
-      c->order = c->target.kind == PU_MA_KIND_CIRCUIT ? UINT8_MAX
-                 : c->target.family == 6              ? (uint8_t)(2 * (*same)++)
-                                                      : (uint8_t)(2 * (*same)++ + 1);
       d->count++;
     }
     if (waiting == 0)
       break;
   }
   pu_free(addrs);
+  if (--d->busy == 0 && d->ended) {
+    free_dial(d);
+    return false;
+  }
+  if (d->count > 0 && schedule(d) != 0) {
+    memory = false;
+    d->count = 0;
+  }
   (void)pu_peer_id_text(&d->peer, id);
   if (d->count == 0) {
     char detail[DETAIL_MAX];
@@ -228,16 +284,14 @@ static bool gather(dial *d) {
     } else if (denied > 0)
       (void)snprintf(detail, sizeof detail, "the policy allows no dial to %s", id);
     else if (known > 0)
-      (void)snprintf(detail, sizeof detail, "none of the %zu known addresses of %s can be dialled%s",
-                     known, id, d->direct ? " without a relay" : "");
+      (void)snprintf(detail, sizeof detail,
+                     "none of the %zu known addresses of %s can be dialled%s", known, id,
+                     d->direct ? " without a relay" : "");
     else
       (void)snprintf(detail, sizeof detail, "no address of %s is known", id);
     finish(d, NULL, status, detail);
     return false;
   }
-  qsort(d->candidates, d->count, sizeof *d->candidates, by_order);
-  schedule(d);
-  qsort(d->candidates, d->count, sizeof *d->candidates, by_delay);
   return true;
 }
 
@@ -251,6 +305,8 @@ static void attempt_failed(attempt *a, int status, const char *detail) {
   pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, false);
   note(d, status, "%s: %s", pu_multiaddr_text(&a->candidate->addr, addr),
        detail[0] != '\0' ? detail : pu_error_sentence(status));
+  if (status == PU_E_TIMEOUT || status == PU_E_UNREACHABLE)
+    note_dark(a, false);
   pu_timer_stop(&a->limit);
   a->candidate = NULL;
   a->transport_dial = NULL;
@@ -273,11 +329,15 @@ static void on_ready(void *data, pu_conn *conn, int status, const char *detail) 
     return;
   }
   pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, true);
+  note_dark(a, true);
   pu_timer_stop(&a->limit);
   a->candidate = NULL;
   a->conn = NULL;
   d->running--;
-  finish(d, conn, 0, "");
+  if (conn->info.relayed && has_direct(d))
+    go_on_directly(d, conn);
+  else
+    finish(d, conn, 0, "");
 }
 
 static void on_dialled(void *data, int status, const char *detail, const pu_transport_conn *raw) {
@@ -303,7 +363,7 @@ static attempt *free_slot(dial *d) {
 static int start_attempt(dial *d, candidate *c) {
   attempt *a = free_slot(d);
   PU_ASSERT(a != NULL);
-  *a = (attempt){.dial = d, .candidate = c};
+  *a = (attempt){.dial = d, .candidate = c, .began_us = pu_now_us(d->engine->platform)};
   pu_timer_init(&a->limit, d->engine->platform, on_limit, a);
   d->running++;
   int status = pu_timer_after(&a->limit, d->engine->limits.dial_ms * 1000ull);
@@ -332,6 +392,8 @@ static void start_due(dial *d) {
       /* without memory for the timer it starts now */
     }
     d->started++;
+    if (d->direct && c->target.kind == PU_MA_KIND_CIRCUIT)
+      continue; /* a relayed connection stands already */
     (void)start_attempt(d, c);
   }
   if (d->running == 0)
@@ -359,6 +421,7 @@ int pu_dial_wait(pu_engine *e, const pu_peer_id *peer, bool direct, pu_waiter *w
     dial *d = PU_CONTAINER_OF(node, dial, link);
     if (d->direct == direct && pu_peer_id_equal(&d->peer, peer)) {
       pu_list_push(&d->waiters, &w->link);
+      w->dial = d;
       return 0;
     }
   }
@@ -377,18 +440,15 @@ int pu_dial_wait(pu_engine *e, const pu_peer_id *peer, bool direct, pu_waiter *w
   }
   pu_list_push(&e->dials, &d->link);
   pu_list_push(&d->waiters, &w->link);
+  w->dial = d;
   return 0;
 }
 
 void pu_dial_unwait(pu_waiter *w) {
-  if (pu_list_empty(&w->link))
-    return;
-  pu_list *head = w->link.next;
+  dial *d = w->dial;
   pu_list_remove(&w->link);
-  if (!pu_list_empty(head))
-    return; /* others wait, or |head| is another waiter with neighbours */
-  dial *d = PU_CONTAINER_OF(head, dial, waiters);
-  if (!d->ended)
+  w->dial = NULL;
+  if (d != NULL && pu_list_empty(&d->waiters) && !d->ended && !d->background)
     finish(d, NULL, PU_E_CANCELED, "");
 }
 

@@ -1,5 +1,6 @@
 /* Connecting to a peer by all addresses that are known (wire 4): ranked, raced with staggered starts, at
- * most PU_DIAL_PARALLEL at once; the first that is secured and multiplexed wins. */
+ * most PU_DIAL_PARALLEL at once; the first that is secured and multiplexed wins. When that goes through a
+ * relay, the direct ones are tried to their end nevertheless. */
 #ifndef PU_SWARM_DIALER_H
 #define PU_SWARM_DIALER_H
 
@@ -14,6 +15,7 @@ typedef struct pu_waiter {
   pu_list link;
   void (*cb)(void *data, pu_conn *conn, int status, const char *detail);
   void *data;
+  void *dial; /* dialer.c's: what it waits for */
 } pu_waiter;
 
 /* pu_dial_wait starts a dial to |peer| or joins the one under way; the callback comes later. With

@@ -11,6 +11,7 @@
 #include "peerup/engine.h"
 #include "negotiate/multistream.h"
 #include "platform/platform.h"
+#include "swarm/rank.h"
 #include "security/tls_web.h"
 #include "swarm/limits.h"
 #include "transport/transport.h"
@@ -98,6 +99,7 @@ struct pu_engine {
   pu_list transports, modules, handlers, listeners;
   pu_list sniffing; /* accepted, their first byte has not come (transport/sniff.h) */
   pu_list dials;    /* dialer.c */
+  pu_dark udp_dark; /* whether QUIC gets through */
   pu_list ops;      /* stream.c, dialer.c: pending operations that wait for a turn of the loop */
   pu_peerstore *peerstore;
   pu_multiaddr relay_addrs[PU_ENGINE_RELAY_ADDRS_MAX]; /* own addresses through relays */

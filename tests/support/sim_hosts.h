@@ -47,6 +47,7 @@ typedef struct sim_host {
   int last_status;     /* of the last event */
   char last_detail[256];
   bool closed;
+  void (*on_event)(struct sim_host *h, const pu_event *event); /* may be NULL */
   void *user;
 } sim_host;
 
@@ -62,6 +63,8 @@ static inline void sim_host_event(void *data, const pu_event *event) {
   h->last_status = event->status;
   (void)snprintf(h->last_detail, sizeof(h->last_detail), "%s",
                  event->detail != NULL ? event->detail : "");
+  if (h->on_event != NULL)
+    h->on_event(h, event);
 }
 
 static inline void sim_host_log(void *data, int level, const char *part, const char *line) {

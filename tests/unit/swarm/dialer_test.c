@@ -322,6 +322,52 @@ static void test_both_dial_at_once(void **state) {
   assert_int_equal(sim_ping(&n->b, &n->a, &y), 0);
 }
 
+static pu_op *pending;
+
+static void cancel_when_denied(sim_host *h, const pu_event *event) {
+  (void)h;
+  if (event->type == PU_EVENT_DENIED && pending != NULL) {
+    pu_op *op = pending;
+    pending = NULL;
+    pu_op_cancel(op);
+  }
+}
+
+/* Who hears that an address is denied may give the dial up. */
+static void test_given_up_while_asking(void **state) {
+  net *n = *state;
+  know(n, "/ip4/10.0.0.2/tcp/4001");
+  know(n, "/ip6/fd00::2/tcp/4001");
+  n->a.denied = 1u << PU_ASK_DIAL;
+  n->a.on_event = cancel_when_denied;
+  answer = (sim_answer){0};
+  assert_int_equal(
+      pu_engine_connect(n->a.engine, &n->b.id, 0, 0, sim_on_connect, &answer, &pending), 0);
+  sim_run_for(n->sim, SIM_SECOND);
+  assert_int_equal(answer.calls, 1);
+  assert_int_equal(answer.status, PU_E_CANCELED);
+  assert_true(pu_list_empty(&n->a.engine->dials));
+}
+
+/* QUIC comes first; where UDP is lost TCP takes over after a stagger, and after some dials at once. */
+static void test_quic_first_and_dark(void **state) {
+  net *n = *state;
+  uint64_t took;
+  assert_int_equal(pu_engine_listen(n->b.engine, "/ip4/10.0.0.2/udp/4001/quic-v1", NULL), 0);
+  know(n, "/ip4/10.0.0.2/tcp/4001");
+  know(n, "/ip4/10.0.0.2/udp/4001/quic-v1");
+  assert_int_equal(connect(n, &took), 0);
+  assert_string_equal(remote(), "/ip4/10.0.0.2/udp/4001/quic-v1");
+  assert_true(took <= HANDSHAKE_US);
+  assert_int_equal(pu_engine_disconnect(n->a.engine, &n->b.id), 1);
+  sim_run_for(n->sim, SIM_SECOND);
+  const pu_sim_link link = {.delay_us = DELAY_US, .no_udp = true};
+  assert_int_equal(pu_sim_set_link(n->sim, NULL, NULL, &link), 0);
+  assert_int_equal(connect(n, &took), 0);
+  assert_string_equal(remote(), "/ip4/10.0.0.2/tcp/4001");
+  assert_in_range(took, 30000, 30000 + HANDSHAKE_US);
+}
+
 static void test_the_engine_closes(void **state) {
   net *n = *state;
   pu_op *op;
@@ -358,6 +404,8 @@ int main(void) {
       TEST(test_the_caller_has_no_time),
       TEST(test_the_peer_comes_by_itself),
       TEST(test_both_dial_at_once),
+      TEST(test_given_up_while_asking),
+      TEST(test_quic_first_and_dark),
       TEST(test_the_engine_closes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
