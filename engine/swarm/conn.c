@@ -302,6 +302,8 @@ static int start_session(pu_conn *c, const pu_transport_conn *info) {
                                     .initiator = c->outbound,
                                     .key = e->key,
                                     .tls = e->tls,
+                                    .securities = e->securities,
+                                    .security_count = e->securities != NULL ? 1 : 0,
                                     .expected = &c->expected,
                                     .max_record = info->max_record,
                                     .max_streams_in = max_streams,

@@ -32,6 +32,10 @@ void pu_engine_set_log_level(pu_engine *e, int level) {
 
 /* ---- policy and events ---- */
 
+/* What may be forced by pu_engine_config.security. */
+static const char *const only_tls[] = {"/tls/1.0.0"};
+static const char *const only_noise[] = {"/noise"};
+
 static const char *ask_name(pu_ask ask) {
   static const char *const names[] = {"connection", "connection",  "dial",
                                       "stream",     "reservation", "circuit"};
@@ -203,6 +207,9 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   pu_transport *tcp, *ws;
   if (sodium_init() < 0)
     return pu_error_set(err, PU_E_CRYPTO, "libsodium does not start");
+  if (config->security != NULL && strcmp(config->security, "tls") != 0 &&
+      strcmp(config->security, "noise") != 0)
+    return pu_error_set(err, PU_E_INVAL, "security is \"tls\" or \"noise\"");
   pu_engine *e = calloc(1, sizeof *e); /* the root of all accounts is inside */
   if (e == NULL)
     return pu_error_set(err, PU_E_NOMEM, "no memory for an engine");
@@ -218,6 +225,8 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   e->policy_data = config->policy_data;
   e->on_event = config->on_event;
   e->event_data = config->event_data;
+  if (config->security != NULL)
+    e->securities = strcmp(config->security, "tls") == 0 ? only_tls : only_noise;
   if (config->agent != NULL)
     (void)snprintf(e->agent, sizeof e->agent, "%s", config->agent);
   else

@@ -80,6 +80,7 @@ struct pu_engine {
   bool web_given;       /* it is the user's; else addresses tell its hash: */
   uint8_t web_pin[PU_TLS_WEB_PIN];
   pu_tls_identity *tls; /* our certificate, for TLS and QUIC */
+  const char *const *securities; /* of pu_session_config */
   char agent[128];
   pu_policy_fn policy;
   void *policy_data;

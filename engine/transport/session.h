@@ -54,6 +54,8 @@ typedef struct pu_session_config {
   bool initiator;
   const pu_key *key;          /* ours; outlives the session */
   pu_tls_identity *tls;       /* our certificate; outlives the session (security/tls_identity.h) */
+  const char *const *securities; /* of pu_channel_config; they outlive the session */
+  size_t security_count;
   const pu_peer_id *expected; /* NULL or len 0: any peer; must live until on_secured */
   size_t max_record;          /* of pu_transport_conn; 0: none */
   uint32_t max_streams_in;    /* of the peer, open at once */

@@ -334,6 +334,8 @@ int pu_upgrade_start(const pu_session_config *config, pu_raw *raw, pu_session **
                                      .key = config->key,
                                      .tls = config->tls,
                                      .now_unix_s = pu_wall_ns(config->platform) / 1000000000u,
+                                     .securities = config->securities,
+                                     .security_count = config->security_count,
                                      .expected = config->expected,
                                      .random = random_bytes,
                                      .random_data = config->platform,

@@ -30,6 +30,8 @@ static uint64_t sim_seed;
 #define SIM_PORT 4001
 /* Hosts listen on QUIC instead of TCP; set by the test. */
 static bool sim_quic;
+/* Hosts speak TLS instead of Noise; its signatures differ in length from run to run. */
+static bool sim_tls;
 #define SIM_SECOND 1000000u
 
 typedef struct sim_host {
@@ -107,6 +109,7 @@ static inline int sim_host_begin(sim_host *h, const pu_limits *limits, uint64_t 
                              .policy_data = h,
                              .on_event = sim_host_event,
                              .event_data = h,
+                             .security = sim_tls ? "tls" : "noise",
                              .mem_fail_at = mem_fail_at};
   if (limits != NULL)
     config.limits = *limits;

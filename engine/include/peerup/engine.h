@@ -121,6 +121,8 @@ typedef struct pu_engine_config {
   void *log_data;
   int log_level;
   pu_limits limits;
+  const char *security;           /* "tls", "noise": only that one is spoken on TCP, WebSocket and relayed
+                                     connections; NULL: both, by the other side's choice too */
   uint64_t mem_fail_at;           /* tests: this allocation fails; 0: none */
 } pu_engine_config;
 
