@@ -1,5 +1,5 @@
 /* Our peer of the relay tests against other implementations. Roles as in go/main.go:
- *   relay | listen RELAY | dial ADDR BYTES
+ *   relay | listen RELAY | serve ADDR... (listens directly) | dial ADDR BYTES
  * Serving roles end when they are killed. */
 #include <inttypes.h>
 #include <peerup/engine.h>
@@ -210,6 +210,12 @@ int main(int argc, char **argv) {
     status = pu_engine_handle(p.engine, ECHO_ID, on_echo, NULL);
     if (status == 0)
       status = pu_engine_reserve(p.engine, argv[2], 0, &err);
+  } else if (argc >= 3 && strcmp(argv[1], "serve") == 0) {
+    status = pu_engine_handle(p.engine, ECHO_ID, on_echo, NULL);
+    for (int i = 2; i < argc && status == 0; i++)
+      status = pu_engine_listen(p.engine, argv[i], &err);
+    if (status == 0)
+      pu_engine_addrs(p.engine, print_addr, &p);
   } else if (argc == 4 && strcmp(argv[1], "dial") == 0) {
     status = dial(&p, argv[2], argv[3]);
   }
