@@ -3,7 +3,7 @@
  *   bit 0  0: its bytes go to the socket as they are; 1: it makes an honest handshake first, and
  * its bytes are what the host's muxer reads bit 1  it stays and says nothing more, else it closes
  * when it is through bits 2 to 5  it sends in pieces of so many bytes (0: all at once), a little
- * apart
+ * apart bit 6  the port serves /ws and /tls/ws, too
  *
  * Whatever comes, the host stays within what a stranger may cost, drops it in time, and ends in
  * balance. */
@@ -21,6 +21,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* What an authenticated connection may hold of a peer that only sends this much: streams, windows.
  */
 #define OPEN_MAX_BYTES (4u * 1024 * 1024)
+
+/* What WebSocket and its TLS take beside: named bounds of theirs (transport/ws.h,
+ * security/tls_priv.h). */
+#define WEB_MAX_BYTES (64u * 1024)
 
 typedef struct stranger {
   pu_platform *platform;
@@ -155,6 +159,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   s.piece = (data[0] >> 2 & 15u) == 0 ? SIZE_MAX : (data[0] >> 2 & 15u);
   PU_ASSERT(pu_sim_new(1, &sim) == 0);
   sim_host_start(sim, &host, 1, NULL);
+  if ((s.flags & 64) != 0) {
+    static const char *const more[] = {"/ip4/10.0.0.1/tcp/4001/ws",
+                                       "/ip4/10.0.0.1/tcp/4001/tls/ws"};
+    for (size_t i = 0; i < PU_COUNT(more); i++)
+      PU_ASSERT(pu_engine_listen(host.engine, more[i], NULL) == 0);
+  }
   const size_t idle = pu_engine_memory(host.engine);
   const pu_sockaddr from = {.family = 4, .ip = {10, 0, 0, 2}};
   pu_sockaddr to = host.ip;
@@ -168,7 +178,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pu_timer_init(&s.more, s.platform, on_more, &s);
   PU_ASSERT(pu_tcp_connect(s.platform, NULL, &to, &tcp_events, &s, &s.tcp) == 0);
   pu_tcp_want(s.tcp, PU_WANT_READ);
-  const size_t most = idle + ((s.flags & 1) == 0 ? PU_PREAUTH_MAX_BYTES : OPEN_MAX_BYTES);
+  const size_t most = idle + ((s.flags & 1) == 0 ? PU_PREAUTH_MAX_BYTES : OPEN_MAX_BYTES) +
+                      ((s.flags & 64) != 0 ? WEB_MAX_BYTES : 0);
   const uint64_t until = pu_sim_now_us(sim) + PATIENCE_US;
   while (pu_sim_now_us(sim) < until) {
     PU_ASSERT(pu_engine_memory(host.engine) <= most);
