@@ -1,6 +1,8 @@
 /* Whole hosts over WebSocket in the simulated network: one speaks to another through /ws, a second
  * through /tls/ws and a third by plain TCP, all to the same port. Every byte of an echo is checked,
- * over links with loss and delay that the seed draws; afterwards nothing is left.
+ * over links with loss and delay that the seed draws; afterwards nothing is left. And strangers
+ * come to that port, who are slow or send what no program would: each is gone in time, at a bounded
+ * cost.
  *
  *   ws_test [--seeds N] [--first N]     PEERUP_SIM_SEED=N: this one only, PEERUP_SIM_LOG=1: with
  * log */
@@ -215,6 +217,127 @@ static void run(uint64_t seed) {
   pu_sim_free(sim);
 }
 
+/* ---- strangers ---- */
+
+/* Somebody who sends |text| a byte every |gap_us|, and then perhaps zeros. */
+typedef struct stranger {
+  const char *text;
+  size_t len, pos;
+  uint64_t gap_us;
+  bool flood; /* with zeros behind */
+  pu_tcp *tcp;
+  pu_timer next;
+  bool gone;
+} stranger;
+
+static void stranger_gone(stranger *s) {
+  s->gone = true;
+  pu_timer_stop(&s->next);
+  pu_tcp_close(s->tcp, true);
+  s->tcp = NULL;
+}
+
+static void stranger_readable(void *data) {
+  stranger *s = data;
+  uint8_t bytes[1024];
+  const pu_iov iov = {bytes, sizeof bytes};
+  const ssize_t n = pu_tcp_readv(s->tcp, &iov, 1);
+  if (n <= 0 && n != PU_E_AGAIN)
+    stranger_gone(s);
+}
+
+static void stranger_says(void *data) {
+  static const uint8_t zeros[4096];
+  stranger *s = data;
+  const pu_iov byte = {(void *)(uintptr_t)(s->text + s->pos), 1};
+  const pu_iov flood = {(void *)(uintptr_t)zeros, sizeof zeros};
+  ssize_t n = 0;
+  if (s->pos < s->len)
+    n = pu_tcp_writev(s->tcp, &byte, 1);
+  else if (s->flood)
+    (void)(pu_tcp_writev(s->tcp, &flood, 1) < 0);
+  if (n == 1)
+    s->pos++;
+  (void)pu_timer_after(&s->next, s->gap_us);
+}
+
+static void stranger_connected(void *data, int status) {
+  stranger *s = data;
+  SIM_CHECK(status == 0, "a stranger cannot connect");
+  pu_tcp_want(s->tcp, PU_WANT_READ);
+  (void)pu_timer_after(&s->next, s->gap_us);
+}
+
+/* visit lets a stranger come; it must be gone after |patience_s|, and may cost |most| bytes until
+ * then. */
+static void visit(pu_sim *sim, sim_host *host, pu_platform *from, stranger *s, uint64_t patience_s,
+                  size_t most) {
+  static const pu_tcp_events tcp_events = {stranger_connected, stranger_readable, NULL};
+  const size_t idle = pu_engine_memory(host->engine);
+  const uint64_t until = pu_sim_now_us(sim) + patience_s * SIM_SECOND;
+  pu_sockaddr to = host->ip;
+  to.port = SIM_PORT;
+  pu_timer_init(&s->next, from, stranger_says, s);
+  SIM_CHECK(pu_tcp_connect(from, NULL, &to, &tcp_events, s, &s->tcp) == 0, "connect");
+  while (!s->gone && pu_sim_now_us(sim) < until && pu_sim_step(sim))
+    SIM_CHECK(pu_engine_memory(host->engine) <= idle + most, "a stranger costs %zu",
+              pu_engine_memory(host->engine) - idle);
+  SIM_CHECK(s->gone, "a stranger is still there");
+  sim_run_for(sim, SIM_SECOND * 5);
+  SIM_CHECK(pu_engine_memory(host->engine) <= idle, "a stranger has left something");
+}
+
+static void strangers(void) {
+#define UPGRADE                                                                \
+  "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
+  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+#define GIANT "\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"
+  static const char upgrade[] = UPGRADE, giant[] = UPGRADE GIANT "\x13/multistream/1.0.0\n";
+  static const char endless[] = "GET /", hello[] = "\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb\x03\x03";
+  pu_sim *sim;
+  sim_host host;
+  pu_platform *from;
+  const pu_sockaddr ip = {.family = 4, .ip = {10, 0, 0, 99}};
+  char addr[128];
+  sim_seed = 0;
+  SIM_CHECK(pu_sim_new(1, &sim) == 0, "sim");
+  SIM_CHECK(pu_sim_add_host(sim, "stranger", &ip, 1, &from) == 0, "host");
+  sim_host_start(sim, &host, 1, NULL);
+  (void)snprintf(addr, sizeof addr, "%s/ws", host.addr);
+  SIM_CHECK(pu_engine_listen(host.engine, addr, NULL) == 0, "listen");
+  (void)snprintf(addr, sizeof addr, "%s/tls/ws", host.addr);
+  SIM_CHECK(pu_engine_listen(host.engine, addr, NULL) == 0, "listen");
+  const size_t plain = 65536 + 16384, tls = 65536 + 65536;
+  const struct {
+    stranger s;
+    uint64_t patience_s;
+    size_t most;
+  } cases[] = {
+      /* says nothing; an upgrade of a byte a second, which would take three minutes; one that stops
+       */
+      {{.text = "", .len = 0, .gap_us = SIM_SECOND}, 12, plain},
+      {{.text = upgrade, .len = sizeof upgrade - 1, .gap_us = SIM_SECOND}, 18, plain},
+      {{.text = upgrade, .len = 40, .gap_us = 1000}, 18, plain},
+      /* a path that never ends */
+      {{.text = endless, .len = sizeof endless - 1, .gap_us = 1000, .flood = true}, 18, plain},
+      /* a frame of 2^63 bytes that speaks libp2p, and then does not */
+      {{.text = giant, .len = sizeof giant - 1, .gap_us = 1000, .flood = true}, 18, plain},
+      {{.text = giant, .len = sizeof giant - 1, .gap_us = 1000}, 18, plain},
+      /* TLS that stops, and that is none */
+      {{.text = hello, .len = sizeof hello - 1, .gap_us = 1000}, 18, tls},
+      {{.text = hello, .len = sizeof hello - 1, .gap_us = 1000, .flood = true}, 18, tls},
+      {{.text = "SSH-2.0-x\r\n", .len = 11, .gap_us = 1000}, 2, plain},
+  };
+  for (size_t i = 0; i < PU_COUNT(cases); i++) {
+    stranger s = cases[i].s;
+    visit(sim, &host, from, &s, cases[i].patience_s, cases[i].most);
+  }
+  sim_host_end(&host);
+  sim_run_for(sim, SIM_SECOND);
+  SIM_CHECK(pu_sim_open_sockets(sim) == 0, "sockets are left");
+  pu_sim_free(sim);
+}
+
 int main(int argc, char **argv) {
   uint64_t first = 1, count = 20;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -228,6 +351,7 @@ int main(int argc, char **argv) {
     first = strtoull(only, NULL, 10);
     count = 1;
   }
+  strangers();
   for (uint64_t seed = first; seed < first + count; seed++)
     run(seed);
   return 0;
