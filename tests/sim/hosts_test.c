@@ -6,7 +6,7 @@
  *   - without mishaps everything succeeds; with them nothing hangs
  *   - afterwards no socket, byte of memory or stream is left
  *
- *   hosts_test [--seeds N] [--first N] [--quic] [--tls]
+ *   hosts_test [--seeds N] [--first N] [--quic] [--ws] [--tls]
  *
  * PEERUP_SIM_SEED=N: this one only, PEERUP_SIM_LOG=1: with log
  */
@@ -587,6 +587,7 @@ int main(int argc, char **argv) {
   uint64_t first = 1, seeds = 1000;
   for (int i = 1; i < argc; i++) {
     sim_quic = sim_quic || strcmp(argv[i], "--quic") == 0;
+    sim_ws = sim_ws || strcmp(argv[i], "--ws") == 0;
     sim_tls = sim_tls || strcmp(argv[i], "--tls") == 0;
   }
   for (int i = 1; i + 1 < argc; i++) {

@@ -30,6 +30,8 @@ static uint64_t sim_seed;
 #define SIM_PORT 4001
 /* Hosts listen on QUIC instead of TCP; set by the test. */
 static bool sim_quic;
+/* Hosts listen on WebSocket instead. */
+static bool sim_ws;
 /* Hosts speak TLS instead of Noise; its signatures differ in length from run to run. */
 static bool sim_tls;
 #define SIM_SECOND 1000000u
@@ -83,8 +85,10 @@ static inline void sim_host_add(pu_sim *sim, sim_host *h, unsigned number) {
   (void)snprintf(name, sizeof(name), "host%u", number);
   int rc = pu_sim_add_host(sim, name, &h->ip, 1, &h->platform);
   PU_ASSERT(rc == 0);
-  (void)snprintf(h->addr, sizeof(h->addr), sim_quic ? "/ip4/10.0.0.%u/udp/%d/quic-v1"
-                                                    : "/ip4/10.0.0.%u/tcp/%d",
+  (void)snprintf(h->addr, sizeof(h->addr),
+                 sim_quic ? "/ip4/10.0.0.%u/udp/%d/quic-v1"
+                 : sim_ws ? "/ip4/10.0.0.%u/tcp/%d/ws"
+                          : "/ip4/10.0.0.%u/tcp/%d",
                  number, SIM_PORT);
 }
 
@@ -131,7 +135,8 @@ static inline void sim_host_start(pu_sim *sim, sim_host *h, unsigned number,
   SIM_CHECK(rc == 0, "listen: %s", pu_error_sentence(rc));
 }
 
-/* sim_host_knows tells |h| where |other| is; a second time if the first fails for lack of memory. */
+/* sim_host_knows tells |h| where |other| is; a second time if the first fails for lack of memory.
+ */
 static inline void sim_host_knows(sim_host *h, const sim_host *other) {
   int rc = pu_engine_add_addr(h->engine, &other->id, other->addr, UINT32_MAX, NULL);
   if (rc == PU_E_NOMEM)
