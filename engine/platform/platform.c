@@ -82,8 +82,16 @@ int pu_resolve_start(pu_platform *p, const char *host, uint16_t port, int family
                      pu_resolve_cb cb, void *data, pu_resolve **out) {
   return p->ops->resolve_start(p, host, port, family, cb, data, out);
 }
+int pu_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,
+                    pu_resolve **out) {
+  return p->ops->resolve_text(p, name, cb, data, out);
+}
 void pu_resolve_cancel(pu_resolve *r) {
-  if (r != NULL)
+  if (r == NULL)
+    return;
+  if (r->cancel != NULL)
+    r->cancel(r);
+  else
     r->platform->ops->resolve_cancel(r);
 }
 size_t pu_interface_addrs(pu_platform *p, pu_sockaddr *out, size_t max) {

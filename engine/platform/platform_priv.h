@@ -34,6 +34,8 @@ typedef struct pu_platform_ops {
   void (*udp_close)(pu_udp *u);
   int (*resolve_start)(pu_platform *p, const char *host, uint16_t port, int family,
                        pu_resolve_cb cb, void *data, pu_resolve **out);
+  int (*resolve_text)(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,
+                      pu_resolve **out);
   void (*resolve_cancel)(pu_resolve *r);
   size_t (*interface_addrs)(pu_platform *p, pu_sockaddr *out, size_t max);
 } pu_platform_ops;
@@ -59,6 +61,7 @@ struct pu_udp {
 };
 struct pu_resolve {
   pu_platform *platform;
+  void (*cancel)(pu_resolve *r); /* NULL: the door's resolve_cancel */
 };
 
 void pu_platform_init(pu_platform *p, const pu_platform_ops *ops);

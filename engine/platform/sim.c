@@ -198,6 +198,10 @@ void pu_sim_free(pu_sim *sim) {
     sim->names = n->next;
     free(n);
   }
+  for (sim_text *t; (t = sim->texts) != NULL;) {
+    sim->texts = t->next;
+    free(t);
+  }
   free(sim->heap);
   free(sim);
 }
@@ -344,6 +348,54 @@ static int resolve_start(pu_platform *p, const char *host, uint16_t port, int fa
   return 0;
 }
 
+/* ---- texts ---- */
+
+typedef struct text_lookup {
+  pu_resolve base;
+  pu_resolve_text_cb cb; /* NULL: cancelled */
+  void *data;
+  char name[256];
+} text_lookup;
+
+int pu_sim_text(pu_sim *sim, const char *name, const char *text) {
+  sim_text *t = calloc(1, sizeof *t);
+  if (t == NULL)
+    return PU_E_NOMEM;
+  (void)snprintf(t->name, sizeof t->name, "%s", name);
+  (void)snprintf(t->text, sizeof t->text, "%s", text);
+  sim_text **at = &sim->texts;
+  while (*at != NULL)
+    at = &(*at)->next;
+  *at = t;
+  return 0;
+}
+
+static void run_text_lookup(pu_sim *sim, sim_event *e) {
+  text_lookup *r = e->target;
+  const char *texts[PU_RESOLVE_TEXTS_MAX];
+  size_t count = 0;
+  for (const sim_text *t = sim->texts; t != NULL && count < PU_RESOLVE_TEXTS_MAX; t = t->next)
+    if (strcmp(t->name, r->name) == 0)
+      texts[count++] = t->text;
+  if (r->cb != NULL)
+    r->cb(r->data, count > 0 ? 0 : PU_E_NOT_FOUND, texts, count);
+}
+
+static void text_cancel(pu_resolve *r) {
+  ((text_lookup *)r)->cb = NULL;
+}
+
+static int resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,
+                        pu_resolve **out) {
+  pu_sim *sim = ((sim_host *)p)->sim;
+  text_lookup *r = sim_alloc(sizeof *r);
+  *r = (text_lookup){.base = {p, text_cancel}, .cb = cb, .data = data};
+  (void)snprintf(r->name, sizeof r->name, "%s", name);
+  sim_schedule(sim, sim->now_us + RESOLVE_US, run_text_lookup, r, 0)->memory = r;
+  *out = &r->base;
+  return 0;
+}
+
 static void resolve_cancel(pu_resolve *r) {
   ((sim_lookup *)r)->cb = NULL;
 }
@@ -386,6 +438,7 @@ static const pu_platform_ops sim_ops = {
     .udp_local = sim_udp_local,
     .udp_close = sim_udp_close,
     .resolve_start = resolve_start,
+    .resolve_text = resolve_text,
     .resolve_cancel = resolve_cancel,
     .interface_addrs = interface_addrs,
 };

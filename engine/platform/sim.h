@@ -39,6 +39,8 @@ void pu_sim_cut(pu_sim *sim, pu_platform *a, pu_platform *b);
 void pu_sim_udp_rebind(pu_sim *sim, pu_platform *host, const pu_sockaddr *ip);
 /* pu_sim_name makes |name| resolve to |addr|. */
 PU_MUST_CHECK int pu_sim_name(pu_sim *sim, const char *name, const pu_sockaddr *addr);
+/* pu_sim_text gives |name| one more TXT record. */
+PU_MUST_CHECK int pu_sim_text(pu_sim *sim, const char *name, const char *text);
 uint64_t pu_sim_now_us(const pu_sim *sim);
 /* pu_sim_step runs the next event; false when there is none. */
 bool pu_sim_step(pu_sim *sim);

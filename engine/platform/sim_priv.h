@@ -17,6 +17,7 @@ typedef struct sim_event sim_event;
 typedef struct sim_rule sim_rule;
 typedef struct sim_line sim_line;
 typedef struct sim_name sim_name;
+typedef struct sim_text sim_text;
 typedef struct sim_lookup sim_lookup;
 
 struct sim_host {
@@ -61,6 +62,11 @@ struct sim_name {
   sim_name *next;
 };
 
+struct sim_text {
+  char name[256], text[512];
+  sim_text *next;
+};
+
 struct pu_sim {
   uint64_t now_us, seq;
   uint64_t random[2];
@@ -68,6 +74,7 @@ struct pu_sim {
   sim_rule *rules; /* newest first: the last match of the caller's order */
   sim_line *lines;
   sim_name *names;
+  sim_text *texts;
   sim_listener *listeners;
   sim_sock *socks;
   sim_udp *udps;

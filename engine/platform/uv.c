@@ -291,6 +291,7 @@ static const pu_platform_ops uv_ops = {
     .udp_local = pu_uv_udp_local,
     .udp_close = pu_uv_udp_close,
     .resolve_start = resolve_start,
+    .resolve_text = pu_uv_resolve_text,
     .resolve_cancel = resolve_cancel,
     .interface_addrs = interface_addrs,
 };

@@ -75,6 +75,10 @@ int pu_uv_tcp_listen(pu_platform *p, const pu_sockaddr *addr, unsigned flags, pu
 void pu_uv_tcp_listener_address(const pu_tcp_listener *l, pu_sockaddr *out);
 void pu_uv_tcp_listener_close(pu_tcp_listener *l);
 
+/* uv_text.c */
+int pu_uv_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,
+                       pu_resolve **out);
+
 /* uv_udp.c */
 int pu_uv_udp_open(pu_platform *p, const pu_sockaddr *addr, const pu_udp_events *events, void *data,
                    pu_udp **out);

@@ -12,6 +12,7 @@
 #include "swarm/op.h"
 #include "swarm/peerstore.h"
 #include "swarm/rank.h"
+#include "swarm/resolve.h"
 
 #define CONNECT_TIMEOUT_MS 60000u
 /* A direct address that a faster one ends before had its chance when it ran for so long. */
@@ -45,7 +46,8 @@ struct dial {
   bool background; /* nobody waits: a relayed connection stands, and a direct one would be better */
   unsigned busy;   /* calls of the policy inside: freed at none */
   pu_list waiters;
-  pu_timer timer; /* begin, then the next candidate's turn */
+  pu_names *names; /* looking them up */
+  pu_timer timer;  /* begin, then the next candidate's turn */
   uint64_t began_us;
   candidate *candidates;
   size_t count, started;
@@ -140,6 +142,8 @@ static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
   d->busy++;
   pu_list_remove(&d->link);
   pu_timer_stop(&d->timer);
+  pu_names_cancel(d->names);
+  d->names = NULL;
   for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
     stop_attempt(&d->attempts[i]);
   tell_waiters(d, conn, status, detail);
@@ -228,16 +232,15 @@ static int schedule(dial *d) {
   return 0;
 }
 
-/* gather fills the candidates; false ends the dial (it is freed). */
-static bool gather(dial *d) {
+/* gather makes candidates of the |known| addresses; false ends the dial (it is freed). */
+static bool gather(dial *d, const pu_multiaddr *addrs, size_t known) {
   pu_engine *e = d->engine;
   char id[PU_PEER_ID_MAX_TEXT];
-  size_t known = 0, denied = 0, waiting = 0;
-  pu_multiaddr *addrs = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *addrs);
+  size_t denied = 0, waiting = 0;
   d->candidates = pu_zalloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *d->candidates);
   bool memory = addrs != NULL && d->candidates != NULL;
-  if (memory)
-    known = pu_peerstore_addrs(e->peerstore, &d->peer, addrs, PU_DIAL_CANDIDATES_MAX);
+  if (!memory)
+    known = 0;
   /* Addresses that failed a moment ago are left out, unless nothing else is known. */
   d->busy++; /* who hears of a denial may end the dial */
   for (int pass = 0; pass < 2 && d->count == 0 && !d->ended; pass++) {
@@ -265,7 +268,6 @@ static bool gather(dial *d) {
     if (waiting == 0)
       break;
   }
-  pu_free(addrs);
   if (--d->busy == 0 && d->ended) {
     free_dial(d);
     return false;
@@ -400,14 +402,38 @@ static void start_due(dial *d) {
     fail(d);
 }
 
+static void begin(dial *d, const pu_multiaddr *addrs, size_t count) {
+  d->began_us = pu_now_us(d->engine->platform);
+  if (gather(d, addrs, count))
+    start_due(d);
+}
+
+static void on_named(void *data, const pu_multiaddr *addrs, size_t count) {
+  dial *d = data;
+  d->names = NULL;
+  begin(d, addrs, count);
+}
+
+/* look_up begins the dial with what is known of the peer, after names were looked up if there are
+ * any. */
+static void look_up(dial *d) {
+  pu_engine *e = d->engine;
+  pu_multiaddr *addrs = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *addrs);
+  const size_t known =
+      addrs == NULL ? 0 : pu_peerstore_addrs(e->peerstore, &d->peer, addrs, PU_DIAL_CANDIDATES_MAX);
+  if (!pu_names_needed(addrs, known) ||
+      pu_names_start(e, &d->peer, addrs, known, PU_DIAL_CANDIDATES_MAX, on_named, d, &d->names) !=
+          0)
+    begin(d, addrs, known);
+  pu_free(addrs);
+}
+
 static void on_timer(void *data) {
   dial *d = data;
-  if (d->candidates == NULL) {
-    d->began_us = pu_now_us(d->engine->platform);
-    if (!gather(d))
-      return;
-  }
-  start_due(d);
+  if (d->candidates == NULL)
+    look_up(d);
+  else
+    start_due(d);
 }
 
 /* ---- waiting ---- */

@@ -368,6 +368,45 @@ static void test_quic_first_and_dark(void **state) {
   assert_in_range(took, 30000, 30000 + HANDSHAKE_US);
 }
 
+/* Names of QUIC, and addresses in TXT records, also of records that lead in a circle. */
+static void test_names_of_all_kinds(void **state) {
+  net *n = *state;
+  uint64_t took;
+  char id[PU_PEER_ID_MAX_TEXT], text[256];
+  const pu_sockaddr b = {.family = 4, .ip = {10, 0, 0, 2}};
+  (void)pu_peer_id_text(&n->b.id, id);
+  assert_int_equal(pu_sim_name(n->sim, "b.example", &b), 0);
+  assert_int_equal(pu_engine_listen(n->b.engine, "/ip4/10.0.0.2/udp/4001/quic-v1", NULL), 0);
+  know(n, "/dns4/b.example/udp/4001/quic-v1");
+  assert_int_equal(connect(n, &took), 0);
+  assert_string_equal(remote(), "/ip4/10.0.0.2/udp/4001/quic-v1");
+  assert_int_equal(pu_engine_disconnect(n->a.engine, &n->b.id), 1);
+  sim_run_for(n->sim, SIM_SECOND);
+
+  pu_peer_id other;
+  pu_key *key;
+  assert_int_equal(pu_key_generate(&key), 0);
+  other = *pu_key_peer_id(key);
+  pu_key_free(key);
+  char other_id[PU_PEER_ID_MAX_TEXT];
+  (void)pu_peer_id_text(&other, other_id);
+  static const char *const rubbish[] = {"", "dnsaddr=", "dnsaddr=/ip4/1", "v=spf1", "dnsaddr=/dnsaddr/c.example"};
+  for (size_t i = 0; i < PU_COUNT(rubbish); i++)
+    assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.c.example", rubbish[i]), 0);
+  (void)snprintf(text, sizeof text, "dnsaddr=/ip4/10.0.0.99/tcp/1/p2p/%s", other_id);
+  assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.c.example", text), 0);
+  (void)snprintf(text, sizeof text, "dnsaddr=/dnsaddr/d.example/p2p/%s", id);
+  assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.c.example", text), 0);
+  (void)snprintf(text, sizeof text, "dnsaddr=/ip4/10.0.0.2/tcp/4001/p2p/%s", id);
+  assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.d.example", text), 0);
+  n->a.denied = 0;
+  sim_host_end(&n->a);
+  assert_int_equal(sim_host_begin(&n->a, NULL, 0), 0);
+  know(n, "/dnsaddr/c.example");
+  assert_int_equal(connect(n, &took), 0);
+  assert_string_equal(remote(), "/ip4/10.0.0.2/tcp/4001");
+}
+
 static void test_the_engine_closes(void **state) {
   net *n = *state;
   pu_op *op;
@@ -406,6 +445,7 @@ int main(void) {
       TEST(test_both_dial_at_once),
       TEST(test_given_up_while_asking),
       TEST(test_quic_first_and_dark),
+      TEST(test_names_of_all_kinds),
       TEST(test_the_engine_closes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
