@@ -299,6 +299,28 @@ typedef void (*pu_ping_cb)(void *data, int status, const pu_error *err, uint64_t
 PU_API PU_MUST_CHECK int pu_engine_ping(pu_engine *e, const pu_peer_id *peer, uint32_t timeout_ms,
                                         pu_ping_cb cb, void *data, pu_op **op);
 
+/* ---- perf: the throughput of one stream, by /perf/1.0.0 ---- */
+
+/* pu_engine_perf_serve serves measurements until the engine closes, for whom the policy allows it: a peer
+ * may make us send as much as it likes. PU_E_EXISTS. */
+PU_API PU_MUST_CHECK int pu_engine_perf_serve(pu_engine *e);
+
+typedef struct pu_perf_result {
+  uint64_t uploaded, downloaded; /* bytes */
+  uint64_t elapsed_us;
+} pu_perf_result;
+typedef void (*pu_perf_cb)(void *data, int status, const pu_error *err, const pu_perf_result *result);
+typedef struct pu_perf_config {
+  uint64_t upload_bytes, download_bytes;
+  uint32_t timeout_ms; /* 0: none, but half a minute in which no byte moves ends it */
+  /* Called every second with what moved since the last call. May be NULL. */
+  void (*progress)(void *data, const pu_perf_result *step);
+} pu_perf_config;
+/* pu_engine_perf sends |upload_bytes| and then receives |download_bytes|, over the best connection. */
+PU_API PU_MUST_CHECK int pu_engine_perf(pu_engine *e, const pu_peer_id *peer,
+                                        const pu_perf_config *config, pu_perf_cb cb, void *data,
+                                        pu_op **op);
+
 /* ---- relays ---- */
 
 /* pu_engine_reserve keeps a reservation at the relay |addr| ("/ip4/../tcp/../p2p/R"): connects,
