@@ -16,6 +16,7 @@
 #endif
 
 #include "platform/assert.h"
+#include "security/tls_priv.h"
 
 #define EXTENSION_OID "1.3.6.1.4.1.53594.1.1"
 #define SIGNATURE_PREFIX "libp2p-tls-handshake:"
@@ -24,7 +25,8 @@
 #define TOLERANCE_S 86400u /* small machines boot without a clock */
 #define RSA_MIN_BITS 2048u
 #define RSA_MAX_BITS 8192u
-#define RSA_MAX_EXPONENT 8u /* bytes */
+#define RSA_MAX_EXPONENT 8u  /* bytes */
+#define RECORD_SIZE_LIMIT 28 /* RFC 8449 */
 #define SECONDS_PER_YEAR 31557600
 
 /* AES-128-GCM first: the machine's own instructions do it, and GnuTLS's ChaCha20 is slow. */
@@ -240,6 +242,10 @@ int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **out, size_t 
 
 /* ---- the guard ---- */
 
+static size_t get_be16(const uint8_t *in) {
+  return (size_t)in[0] << 8 | in[1];
+}
+
 static size_t get_be24(const uint8_t *in) {
   return (size_t)in[0] << 16 | (size_t)in[1] << 8 | in[2];
 }
@@ -266,13 +272,7 @@ static bool affordable(const uint8_t *bytes, size_t len) {
 }
 
 /* on_certificate reads a Certificate message (RFC 8446, 4.4.2) before GnuTLS does. */
-static int on_certificate(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
-                          const gnutls_datum_t *message) {
-  (void)session;
-  (void)type;
-  (void)when;
-  if (incoming == 0)
-    return 0;
+static int on_certificate(const gnutls_datum_t *message) {
   const uint8_t *at = message->data;
   size_t left = message->size;
   if (left < 4 || left - 1 < at[0] || left - 1 - at[0] < 3)
@@ -287,7 +287,7 @@ static int on_certificate(gnutls_session_t session, unsigned type, unsigned when
       return GNUTLS_E_CERTIFICATE_ERROR;
     at += 3 + len;
     left -= 3 + len;
-    const size_t extensions = left >= 2 ? (size_t)at[0] << 8 | at[1] : left;
+    const size_t extensions = left >= 2 ? get_be16(at) : left;
     if (left < 2 || left - 2 < extensions)
       return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
     at += 2 + extensions;
@@ -296,9 +296,40 @@ static int on_certificate(gnutls_session_t session, unsigned type, unsigned when
   return 0;
 }
 
+/* on_extensions reads an EncryptedExtensions message (RFC 8446, 4.3.1) for a wish for short
+ * records. */
+static int on_extensions(const gnutls_datum_t *message) {
+  const uint8_t *at = message->data;
+  size_t left = message->size;
+  if (left < 2)
+    return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+  at += 2;
+  left -= 2;
+  while (left > 0) {
+    if (left < 4 || left - 4 < get_be16(at + 2))
+      return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+    const size_t len = get_be16(at + 2);
+    if (get_be16(at) == RECORD_SIZE_LIMIT && len == 2 && get_be16(at + 4) <= PU_TLS_MAX_PLAIN)
+      return GNUTLS_E_UNIMPLEMENTED_FEATURE;
+    at += 4 + len;
+    left -= 4 + len;
+  }
+  return 0;
+}
+
+static int on_message(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                      const gnutls_datum_t *message) {
+  (void)session;
+  (void)when;
+  if (incoming != 0 && type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT)
+    return on_certificate(message);
+  if (incoming != 0 && type == GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS)
+    return on_extensions(message);
+  return 0;
+}
+
 void pu_tls_guard(struct gnutls_session_int *session) {
-  gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CERTIFICATE_PKT, GNUTLS_HOOK_PRE,
-                                     on_certificate);
+  gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_PRE, on_message);
 }
 
 int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool initiator,

@@ -33,9 +33,9 @@ PU_MUST_CHECK int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *
                                  bool initiator, bool quic, const char *const *alpn,
                                  size_t alpn_count);
 
-/* pu_tls_guard makes |session| refuse certificates with RSA keys that cost much to use, before it
- * uses them: GnuTLS verifies what a peer signed before it asks for the judgement. pu_tls_prepare
- * does it, too. */
+/* pu_tls_guard makes |session| refuse, as soon as they are read, certificates with keys that cost
+ * much to use (GnuTLS verifies what a peer signed before it asks for the judgement), and servers
+ * that want records smaller than TLS's usual ones. pu_tls_prepare does it, too. */
 void pu_tls_guard(struct gnutls_session_int *session);
 
 /* pu_tls_check_peer judges the certificate of a session's peer, inside the verify function: one

@@ -17,6 +17,9 @@
 #include "platform/assert.h"
 #include "security/tls_priv.h"
 
+#define MAX_FRAGMENT_LENGTH 1 /* extensions: RFC 6066, RFC 8449 */
+#define RECORD_SIZE_LIMIT 28
+
 static size_t get_be16(const uint8_t *in) {
   return (size_t)in[0] << 8 | in[1];
 }
@@ -78,6 +81,21 @@ static ssize_t push(gnutls_transport_ptr_t data, const void *in, size_t len) {
   return (ssize_t)len;
 }
 
+/* Extensions by which a client would ask for shorter records are not answered, so that nothing is
+ * agreed on: a record of ours must fit where its payload lies. A server's wish ends the handshake
+ * (pu_tls_guard). */
+static int ignore_extension(gnutls_session_t tls, const unsigned char *data, size_t len) {
+  (void)tls;
+  (void)data;
+  (void)len;
+  return 0;
+}
+static int omit_extension(gnutls_session_t tls, gnutls_buffer_t out) {
+  (void)tls;
+  (void)out;
+  return 0;
+}
+
 /* ---- errors ---- */
 
 /* on_alert names what a peer's alert means. */
@@ -128,6 +146,9 @@ static int status_of(const pu_tls_session *s, int code, const char **why) {
   case GNUTLS_E_NO_COMMON_KEY_SHARE:
     *why = "the peer speaks no version or cipher of TLS that we do";
     return PU_E_UNSUPPORTED;
+  case GNUTLS_E_UNIMPLEMENTED_FEATURE: /* of pu_tls_guard */
+    *why = "the peer wants records smaller than ours";
+    return PU_E_UNSUPPORTED;
   case GNUTLS_E_NO_CERTIFICATE_FOUND:
   case GNUTLS_E_CERTIFICATE_REQUIRED:
     *why = "the peer showed no certificate";
@@ -169,6 +190,14 @@ static int on_verify(gnutls_session_t tls) {
 
 /* ---- life ---- */
 
+/* override takes an extension from GnuTLS. */
+static int override(gnutls_session_t tls, const char *name, int extension) {
+  const unsigned flags = GNUTLS_EXT_FLAG_OVERRIDE_INTERNAL | GNUTLS_EXT_FLAG_TLS |
+                         GNUTLS_EXT_FLAG_CLIENT_HELLO | GNUTLS_EXT_FLAG_EE;
+  return gnutls_session_ext_register(tls, name, extension, GNUTLS_EXT_TLS, ignore_extension,
+                                     omit_extension, NULL, NULL, NULL, flags);
+}
+
 int pu_tls_session_new(pu_mem *mem, size_t size, bool initiator, unsigned flags,
                        pu_tls_session **out) {
   pu_tls_session *s = pu_zalloc(mem, size);
@@ -180,7 +209,13 @@ int pu_tls_session_new(pu_mem *mem, size_t size, bool initiator, unsigned flags,
   }
   flags |= GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_REKEY;
   flags |= initiator ? GNUTLS_CLIENT : GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET;
-  if (gnutls_init(&s->tls, flags) != 0) {
+  if (gnutls_init(&s->tls, flags) != 0)
+    s->tls = NULL;
+  if (s->tls == NULL ||
+      (!initiator && (override(s->tls, "fragment length", MAX_FRAGMENT_LENGTH) != 0 ||
+                      override(s->tls, "size limit", RECORD_SIZE_LIMIT) != 0))) {
+    if (s->tls != NULL)
+      gnutls_deinit(s->tls);
     pu_mem_uncharge(mem, PU_TLS_SESSION_BYTES);
     pu_free(s);
     return PU_E_NOMEM;
@@ -318,9 +353,8 @@ int pu_tls_session_seal(pu_security *p, pu_span *io) {
   s->record = NULL;
   if (n < 0)
     return fail(s, (int)n);
-  /* A peer may ask for records smaller than 16 KiB; none does. */
   if ((size_t)n != io->len || s->record_len != whole)
-    return end_with(s, PU_E_UNSUPPORTED, "the peer wants records smaller than ours");
+    return end_with(s, PU_E_CRYPTO, "a record came out as it should not");
   s->sealed++;
   io->data -= PU_TLS_HEAD;
   io->head -= PU_TLS_HEAD;
