@@ -52,13 +52,15 @@ struct rig_end {
   pu_sockaddr address;
   rig_session *sessions[RIG_SESSIONS];
   size_t session_count;
-  pu_peer_id expected;  /* of dials; len 0: any */
-  int refuse;           /* discard inbound connections with this status */
-  int secured_says;     /* what on_secured answers */
-  bool serve_echo;      /* inbound streams are sent back */
-  bool stop;            /* a condition for the simulated network's run */
-  size_t preauth_limit; /* 0: 64 KiB */
-  uint64_t fail_at;     /* fail this allocation of a connection */
+  pu_peer_id expected;                    /* of dials; len 0: any */
+  int refuse;                             /* discard inbound connections with this status */
+  int secured_says;                       /* what on_secured answers */
+  bool serve_echo;                        /* inbound streams are sent back */
+  bool stop;                              /* a condition for the simulated network's run */
+  size_t preauth_limit;                   /* 0: 64 KiB */
+  uint64_t fail_at;                       /* fail this allocation of a connection */
+  void (*on_writable)(void *stream_user); /* instead of the rig's own */
+  size_t (*on_data)(void *stream_user, pu_span io);
 };
 
 static inline uint64_t rig_mix(uint64_t h, uint64_t at, const uint8_t *data, size_t len) {
@@ -140,6 +142,8 @@ static inline void rig_on_room(void *user) {
 static inline size_t rig_on_data(void *user, pu_span io) {
   rig_stream *r = user;
   PU_ASSERT(!r->ended && !r->closed && !r->eof);
+  if (r->session->end->on_data != NULL)
+    return r->session->end->on_data(user, io);
   if (r->hold)
     return 0;
   r->hash_in = rig_mix(r->hash_in, r->received, io.data, io.len);
@@ -170,6 +174,10 @@ static inline void rig_on_eof(void *user) {
 
 static inline void rig_on_writable(void *user) {
   rig_stream *r = user;
+  if (r->session->end->on_writable != NULL) {
+    r->session->end->on_writable(user);
+    return;
+  }
   if (r->echo)
     r->session->session->ops->resume(r->session->session, r->st);
   rig_pump(r);
