@@ -359,6 +359,8 @@ static int core_host(lua_State *L) {
     luaL_checktype(L, 6, LUA_TTABLE);
     read_numbers(L, 6, limit_fields, PU_COUNT(limit_fields), &config.limits);
   }
+  if (lua_getfield(L, 1, "congestion") != LUA_TNIL) // [.., congestion]
+    config.congestion = luaL_checkstring(L, 7);
   pul_box *box = pul_box_new(L, PUL_HOST_CLASS, sizeof(*box), 1); // [.., box]
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 1);

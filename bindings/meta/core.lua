@@ -161,6 +161,7 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---@field on_log fun(level: "debug"|"info"|"warn"|"error", part: string, line: string)?
 ---@field log_level ("debug"|"info"|"warn"|"error"|"off")?
 ---@field limits table?              fields of pu_limits
+---@field congestion "cubic"|"bbr"?  of QUIC
 
 ---@class peerup.question   a fresh table for each call
 ---@field ask "accept"|"inbound"|"dial"|"stream"|"reservation"|"circuit"

@@ -265,7 +265,7 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
   }
   if (status == 0) {
     pu_engine_add_transport(e, ws);
-    status = pu_listen_make_quic(e);
+    status = pu_listen_make_quic(e, config->congestion);
   }
   if (status == 0)
     status = pu_engine_install(e);

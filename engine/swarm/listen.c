@@ -135,11 +135,15 @@ static void on_quic_accept(void *data, const pu_transport_conn *conn) {
   pu_engine_accept(data, conn);
 }
 
-int pu_listen_make_quic(pu_engine *e) {
+int pu_listen_make_quic(pu_engine *e, const char *congestion) {
+  const bool bbr = congestion != NULL && strcmp(congestion, "bbr") == 0;
+  if (congestion != NULL && !bbr && strcmp(congestion, "cubic") != 0)
+    return PU_E_INVAL;
   const pu_quic_config config = {.mem = &e->mem,
                                  .platform = e->platform,
                                  .log = &e->log,
                                  .key = e->key,
+                                 .congestion = bbr ? PU_QUIC_BBR : PU_QUIC_CUBIC,
                                  .on_accept = on_quic_accept,
                                  .data = e};
   const int status = pu_quic_new(&config, &e->quic);

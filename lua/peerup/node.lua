@@ -109,6 +109,7 @@ function M.open(options)
     on_log = M.engine_log(options.log),
     log_level = "warn",
     limits = limits.of(config),
+    congestion = config.network.congestion ~= "" and config.network.congestion or nil,
   }
   if not self.host then return nil, problem end
   local ok

@@ -123,6 +123,8 @@ typedef struct pu_engine_config {
   pu_limits limits;
   const char *security;           /* "tls", "noise": only that one is spoken on TCP, WebSocket and relayed
                                      connections; NULL: both, by the other side's choice too */
+  const char *congestion;         /* of QUIC: "cubic" (NULL); "bbr": fills long paths with loss, and takes the
+                                     room of others that share them */
   uint64_t mem_fail_at;           /* tests: this allocation fails; 0: none */
 } pu_engine_config;
 

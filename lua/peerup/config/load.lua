@@ -155,6 +155,10 @@ local function check_common(config, add)
   end
   check_addresses(config, add, config.network.listen_addresses,
     { "network", "listen_addresses" }, false)
+  local congestion = config.network.congestion
+  if congestion ~= "" and congestion ~= "cubic" and congestion ~= "bbr" then
+    add(line_of(config, "network", "congestion"), "network.congestion", 'is "cubic" or "bbr"')
+  end
   if config.security.enable_connection_gating and config.security.authorized_keys_file == "" then
     add(line_of(config, "security"), "security.authorized_keys_file",
       "is required when connection gating is on")

@@ -71,6 +71,7 @@ M.node = {
   { name = "network", type = "section", fields = {
     { name = "listen_addresses", type = "list" },
     { name = "force_private_reachability", type = "bool", default = false },
+    { name = "congestion", type = "string", default = "", omit_empty = true },
     { name = "resource_limits_enabled", type = "bool", default = false } } },
   { name = "relay", type = "section", fields = {
     { name = "addresses", type = "list" },
@@ -97,7 +98,8 @@ M.relay = {
   { name = "identity", type = "section", fields = {
     { name = "key_file", type = "path", default = "" } } },
   { name = "network", type = "section", fields = {
-    { name = "listen_addresses", type = "list" } } },
+    { name = "listen_addresses", type = "list" },
+    { name = "congestion", type = "string", default = "", omit_empty = true } } },
   { name = "discovery", type = "section", fields = {
     { name = "network", type = "string", default = "", omit_empty = true } } },
   { name = "security", type = "section", fields = {
