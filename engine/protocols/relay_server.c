@@ -654,6 +654,14 @@ static size_t recheck_requests(server *s) {
   return ended;
 }
 
+/* let_idle makes a connection of |data| (a peer; NULL: any) count as idle like others: nobody reaches the peer
+ * through us any more. */
+static void let_idle(void *data, pu_conn *c) {
+  const pu_peer_id *peer = data;
+  if (peer == NULL || pu_peer_id_equal(&c->peer, peer))
+    c->keep_until_us = 0;
+}
+
 static size_t recheck_reservations(server *s) {
   size_t ended = 0;
   for (bool again = true; again;) {
@@ -661,7 +669,7 @@ static size_t recheck_reservations(server *s) {
     PU_LIST_EACH(&s->table.reservations, node, tmp) {
       pu_reservation *r = PU_CONTAINER_OF(node, pu_reservation, link);
       char addr[PU_MULTIADDR_MAX_TEXT];
-      const pu_peer_id peer = r->peer;
+      pu_peer_id peer = r->peer;
       const pu_question question = {
           .ask = PU_ASK_RESERVATION, .peer = &peer, .addr = pu_multiaddr_text(&r->origin, addr)};
       if (pu_policy_ask(s->engine, &question) == 0)
@@ -669,6 +677,7 @@ static size_t recheck_reservations(server *s) {
       r = pu_relay_table_find(&s->table, &peer, 0); /* still there? */
       if (r != NULL)
         pu_relay_table_remove(&s->table, r);
+      pu_engine_conns(s->engine, let_idle, &peer);
       ended++;
       again = true; /* the list has changed */
       break;
@@ -687,6 +696,7 @@ static size_t on_recheck(pu_module *m) {
 
 static void end_all(server *s) {
   pu_relay_table_clear(&s->table); /* first: a listener may start the relay anew */
+  pu_engine_conns(s->engine, let_idle, NULL);
   s->stats.reservations = 0;
   while (!pu_list_empty(&s->circuits))
     end_circuit(PU_CONTAINER_OF(s->circuits.next, circuit, link), false, PU_E_CLOSED,

@@ -50,7 +50,8 @@ typedef enum pu_event_type {
   PU_EVENT_IDENTIFIED,   /* conn: agent, protocols and addresses are known or were updated */
   PU_EVENT_ADDRESSES,    /* our own addresses changed */
   PU_EVENT_RESERVED,     /* peer: a relay granted or refreshed a reservation; detail: limits */
-  PU_EVENT_RESERVATION_LOST, /* peer: the relay's reservation is gone; status, detail: why */
+  PU_EVENT_RESERVATION_LOST, /* peer: the relay's reservation is gone, or was not granted or refreshed
+                                (pu_reservation_info.active: an earlier one stands); status, detail: why */
   PU_EVENT_DENIED,       /* peer (may be NULL), detail: what the policy denied */
   PU_EVENT_DROPPED,      /* peer (may be NULL), status, detail: a connection was dropped and why */
   PU_EVENT_RELAY_CIRCUIT /* peer, target: a circuit through us began (status 0) or ended */

@@ -564,9 +564,12 @@ static void test_recheck(void **state) {
   r->relay.denied = 1u << PU_ASK_CIRCUIT;
   assert_int_equal(pu_engine_recheck(r->relay.engine), 1);
   RUN_UNTIL(r, ANSWER_US, source.ended && target->ended);
+  pu_conn *held = pu_engine_find_conn(r->relay.engine, &r->home.id, true);
+  assert_true(held->keep_until_us > 0);
   r->relay.denied = 1u << PU_ASK_RESERVATION;
   assert_int_equal(pu_engine_recheck(r->relay.engine), 1);
   assert_int_equal(stats_of(r).reservations, 0);
+  assert_int_equal(held->keep_until_us, 0); /* and so its connection may end when nobody uses it */
   r->relay.denied = 0;
   check_refused(r, &r->away, &m, PU_RELAY_NO_RESERVATION);
   rig_end(r);
