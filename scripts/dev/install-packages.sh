@@ -11,7 +11,7 @@ demo="busybox curl ca-certificates"
 test="libcmocka-dev lua-busted lua-check lua5.4 $demo openssh-client openssh-server libhiredis-dev"
 fuzz="clang llvm libclang-rt-14-dev"
 bench="openssh-client openssh-server haproxy python3"
-interop="redis-server npm nodejs python3 python3-venv ca-certificates"
+interop="redis-server npm nodejs python3 python3-venv cargo-web ca-certificates"
 
 wanted=""
 for set in "$@"; do
@@ -30,6 +30,8 @@ done
 provided() {
   case $1 in
     npm | nodejs) command -v npm >/dev/null 2>&1 && command -v node >/dev/null 2>&1 ;;
+    # rust-libp2p needs more than the Rust that Debian 12 began with.
+    cargo-web) cargo --version 2>/dev/null | grep -qE ' 1\.(8[89]|9[0-9]|[1-9][0-9]{2})\.' ;;
     python3-venv) python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ;;
     python3 | gcc | make | cmake | clang | curl) command -v "$1" >/dev/null 2>&1 ;;
     *) return 1 ;;

@@ -88,8 +88,8 @@ static int dial(test *t, int seconds) {
     status = pu_engine_add_addr(t->engine, &t->partner, addr, UINT32_MAX, &err);
   t->started_ms = now_ms();
   if (status == 0)
-    status = pu_engine_connect(t->engine, &t->partner, 0, (uint32_t)seconds * 1000, on_connect, t,
-                               &op);
+    status =
+        pu_engine_connect(t->engine, &t->partner, 0, (uint32_t)seconds * 1000, on_connect, t, &op);
   if (status != 0)
     (void)fprintf(stderr, "transport-interop: %s: %s %s\n", addr, pu_error_sentence(status),
                   err.detail);
@@ -103,19 +103,36 @@ static void publish(void *data, const char *addr) {
     return;
   char id[PU_PEER_ID_MAX_TEXT];
   const char *suffix = strstr(addr, "/p2p/") == NULL ? "/p2p/" : "";
-  redisReply *reply = redisCommand(
-      t->redis, "RPUSH listenerAddr %s%s%s", addr, suffix,
-      suffix[0] != '\0' ? pu_peer_id_text(pu_engine_peer(t->engine), id) : "");
+  redisReply *reply =
+      redisCommand(t->redis, "RPUSH listenerAddr %s%s%s", addr, suffix,
+                   suffix[0] != '\0' ? pu_peer_id_text(pu_engine_peer(t->engine), id) : "");
   freeReplyObject(reply);
   redisFree(t->redis); /* one address is enough */
   t->redis = NULL;
 }
 
-static int listen_for_partner(test *t) {
+/* What follows the IP address, for each transport of the contract. */
+static const struct transport {
+  const char *name, *suffix;
+  bool secured; /* by itself: without a security protocol and a muxer */
+} transports[] = {
+    {"tcp", "/tcp/0", false}, {"ws", "/tcp/0/ws", false}, {"quic-v1", "/udp/0/quic-v1", true}};
+
+static const struct transport *wanted_transport(void) {
+  const char *name = env("transport", "tcp");
+  for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++)
+    if (strcmp(name, transports[i].name) == 0)
+      return &transports[i];
+  (void)fprintf(stderr, "transport-interop: transport=%s is not supported\n", name);
+  return NULL;
+}
+
+static int listen_for_partner(test *t, const struct transport *transport) {
   char addr[128];
   const char *ip = env("ip", "0.0.0.0");
   pu_error err = {0};
-  (void)snprintf(addr, sizeof addr, "/%s/%s/tcp/0", strchr(ip, ':') != NULL ? "ip6" : "ip4", ip);
+  (void)snprintf(addr, sizeof addr, "/%s/%s%s", strchr(ip, ':') != NULL ? "ip6" : "ip4", ip,
+                 transport->suffix);
   int status = pu_engine_listen(t->engine, addr, &err);
   if (status != 0) {
     (void)fprintf(stderr, "transport-interop: %s: %s %s\n", addr, pu_error_sentence(status),
@@ -132,23 +149,35 @@ static int allow(void *data, const pu_question *question) {
   return 0;
 }
 
-static int check_env(const char *name, const char *supported) {
-  const char *value = env(name, supported);
-  if (strcmp(value, supported) == 0)
+/* check_security says which security protocol is to be spoken, NULL for a transport that needs
+ * none. */
+static int check_security(const struct transport *transport, const char **out) {
+  const char *security = env("security", "noise"), *muxer = env("muxer", "yamux");
+  *out = NULL;
+  if (transport->secured)
     return 0;
-  (void)fprintf(stderr, "transport-interop: %s=%s is not supported, only %s is\n", name, value,
-                supported);
+  *out = security;
+  if ((strcmp(security, "noise") == 0 || strcmp(security, "tls") == 0) &&
+      strcmp(muxer, "yamux") == 0)
+    return 0;
+  (void)fprintf(stderr, "transport-interop: security=%s muxer=%s is not supported\n", security,
+                muxer);
   return -1;
+}
+
+static void print_log(void *data, int level, const char *part, const char *line) {
+  (void)data;
+  (void)fprintf(stderr, "%d %s: %s\n", level, part, line);
 }
 
 int main(void) {
   test t = {.status = 0};
-  pu_engine_config config = {.policy = allow};
+  pu_engine_config config = {.policy = allow, .log = print_log};
   pu_error err = {0};
   const int seconds = atoi(env("test_timeout_seconds", "180"));
+  const struct transport *transport = wanted_transport();
 
-  if (check_env("transport", "tcp") != 0 || check_env("security", "noise") != 0 ||
-      check_env("muxer", "yamux") != 0)
+  if (transport == NULL || check_security(transport, &config.security) != 0)
     return 2;
   (void)alarm((unsigned)seconds); /* the contract's deadline: ends the process */
   if (connect_redis(&t) != 0)
@@ -157,8 +186,8 @@ int main(void) {
     (void)fprintf(stderr, "transport-interop: %s\n", err.detail);
     return 1;
   }
-  int status =
-      strcmp(env("is_dialer", "false"), "true") == 0 ? dial(&t, seconds) : listen_for_partner(&t);
+  int status = strcmp(env("is_dialer", "false"), "true") == 0 ? dial(&t, seconds)
+                                                              : listen_for_partner(&t, transport);
   if (status == 0)
     status = pu_engine_run(t.engine);
   if (t.redis != NULL)

@@ -1,30 +1,49 @@
 // The js-libp2p peer of the interoperability tests: the official transport contract, from environment
 // variables (transport, muxer, security, is_dialer, ip, redis_addr, test_timeout_seconds).
 import { noise } from '@chainsafe/libp2p-noise'
+import { quic } from '@chainsafe/libp2p-quic'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { identify } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
+import { webSockets } from '@libp2p/websockets'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { createClient } from 'redis'
 
 const env = process.env
 const seconds = Number(env.test_timeout_seconds ?? '180')
-for (const [name, want] of [['transport', 'tcp'], ['security', 'noise'], ['muxer', 'yamux']]) {
-  if (env[name] !== want) {
+const ip = env.ip ?? '0.0.0.0'
+
+// oneOf answers with the entry that a variable names.
+function oneOf (name, entries) {
+  const entry = entries[env[name]]
+  if (entry === undefined) {
     throw new Error(`${name}=${env[name]} is not tested by this peer`)
   }
+  return entry
 }
+
+const transport = oneOf('transport', {
+  tcp: { make: tcp, listen: `/ip4/${ip}/tcp/0` },
+  ws: { make: webSockets, listen: `/ip4/${ip}/tcp/0/ws` },
+  'quic-v1': { make: quic, listen: `/ip4/${ip}/udp/0/quic-v1` }
+})
+const upgrade = env.transport === 'quic-v1'
+  ? {}
+  : {
+      connectionEncrypters: [oneOf('security', { noise, tls })()],
+      streamMuxers: [oneOf('muxer', { yamux })()]
+    }
 
 const isDialer = env.is_dialer === 'true'
 const store = createClient({ url: `redis://${env.redis_addr ?? 'redis:6379'}` })
 await store.connect()
 const host = await createLibp2p({
-  addresses: { listen: isDialer ? [] : [`/ip4/${env.ip ?? '0.0.0.0'}/tcp/0`] },
-  transports: [tcp()],
-  connectionEncrypters: [noise()],
-  streamMuxers: [yamux()],
+  addresses: { listen: isDialer ? [] : [transport.listen] },
+  transports: [transport.make()],
+  ...upgrade,
   services: { ping: ping(), identify: identify() },
   connectionGater: { denyDialMultiaddr: () => false }
 })
