@@ -68,9 +68,10 @@ fuzz:
 	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(F)
 
 bench:
-	$(PACKAGES) bench
+	$(PACKAGES) bench interop
 	cmake --preset release $(if $(wildcard build/CMakeCache.txt),,-DPEERUP_TESTS=OFF)
-	cmake --build build --parallel $(JOBS) --target peerup_all bench-load
+	cmake --build build --parallel $(JOBS) --target peerup_all bench-load perf
+	tests/interop/peers.sh build go rust-fast
 	tests/bench/run build
 
 interop:
