@@ -246,22 +246,6 @@ static int on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final, uint64
   return 0;
 }
 
-static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code, void *user,
-                           void *stream_user) {
-  quic_stream *st = stream_user;
-  (void)conn;
-  (void)id;
-  (void)code;
-  (void)user;
-  if (st == NULL)
-    return 0;
-  st->stopped = true;
-  pu_list_remove(&st->sending);
-  st->session->acked = true; /* whoever waits for room learns it */
-  pu_quic_session_touch(st->session);
-  return 0;
-}
-
 static int on_stream_close(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t code, void *user,
                            void *stream_user) {
   quic_stream *st = stream_user;
@@ -322,7 +306,6 @@ ngtcp2_callbacks pu_quic_callbacks(bool client) {
       .acked_stream_data_offset = on_acked,
       .extend_max_stream_data = on_stream_room,
       .stream_reset = on_stream_reset,
-      .stream_stop_sending = on_stop_sending,
       .stream_close = on_stream_close,
       .extend_max_local_streams_bidi = on_streams_room,
   };

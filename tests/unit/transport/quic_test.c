@@ -249,6 +249,27 @@ static void resets_and_stops(void **state) {
   assert_true(r->eof);
   assert_true(r->ended); /* after the end of what it sent */
   assert_int_equal(r->status, PU_E_RESET);
+  /* What is written in one breath with the close arrives, although a packet full of another stream's
+   * bytes stops the peer's sending before it. */
+  rig_stream *other = rig_open(s, &status);
+  r = rig_open(s, &status);
+  other->to_send = r->to_send = 10;
+  rig_pump(other);
+  rig_pump(r);
+  run(&p, SECOND);
+  in = &peer->streams[3];
+  in->to_send = 200;
+  peer->streams[2].to_send = 5000;
+  peer->session->ops->cork(peer->session);
+  rig_pump(&peer->streams[2]);
+  rig_pump(in);
+  peer->session->ops->close_stream(peer->session, in->st);
+  peer->session->ops->uncork(peer->session);
+  in->closed = true;
+  run(&p, 2 * SECOND);
+  assert_int_equal(other->received, 5000);
+  assert_int_equal(r->received, 200);
+  assert_true(r->eof);
   /* And the connection's window is whole again. */
   carries(&p, s, 30 * MB, 60 * SECOND);
   pair_end(&p);
