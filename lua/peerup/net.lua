@@ -46,6 +46,18 @@ function M.interfaces()
   return result
 end
 
+--- The transport that an address names; of an address through a relay, the one to the relay.
+---@param addr string
+---@return "quic-v1"|"tcp"|"ws"|"wss"|nil
+function M.transport(addr)
+  local way = addr:gsub("/p2p%-circuit.*$", "") .. "/"
+  if way:find("/quic-v1/", 1, true) then return "quic-v1" end
+  if way:find("/wss/", 1, true) or way:find("/tls/ws/", 1, true)
+    or way:find("/tls/sni/[^/]+/ws/") then return "wss" end
+  if way:find("/ws/", 1, true) then return "ws" end
+  return way:find("/tcp/", 1, true) and "tcp" or nil
+end
+
 --- Grades how well the machine can be reached; first match wins.
 ---@param interfaces table  from M.interfaces
 ---@return {grade: string, label: string, description: string}

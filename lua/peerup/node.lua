@@ -7,6 +7,7 @@ local keys = require "peerup.authorized_keys"
 local limits = require "peerup.limits"
 local line = require "peerup.line"
 local load = require "peerup.config.load"
+local net = require "peerup.net"
 local policy = require "peerup.policy"
 local relays = require "peerup.relays"
 local services = require "peerup.services"
@@ -19,6 +20,7 @@ M.DENIALS_PER_MINUTE = 20 -- log lines; the rest is counted
 M.SETTLE_MS = 3000 -- to be identified, or thrown out
 local PING_LINE_BYTES = 64
 local PING_TIMEOUT_S = 15
+local CIRCUIT_TTL_S = 3600
 
 ---@class peerup.node
 ---@field host peerup.host
@@ -194,7 +196,8 @@ end
 function Node:reserve_all()
   local seconds = self.config.relay.reservation_interval / 1e9
   for _, relay in ipairs(self.relays) do
-    local ok, problem = self.host:reserve(relay.addr, seconds)
+    local ok, problem = relays.tell(self.host, relay)
+    if ok then ok, problem = self.host:reserve(relay.addr, seconds) end
     if not ok then return nil, problem end
   end
   return true
@@ -203,10 +206,9 @@ end
 --- Makes the ways to a peer through our relays known, next to what is known already.
 function Node:add_circuits(peer)
   for _, relay in ipairs(self.relays) do
+    relays.tell(self.host, relay, CIRCUIT_TTL_S)
     if relay.peer ~= peer then
-      self.host:add_addr(peer, relays.circuit(relay.addr, peer), 3600)
-    else
-      self.host:add_addr(peer, relay.addr, 3600)
+      self.host:add_addr(peer, relays.circuit(relay.addr, peer), CIRCUIT_TTL_S)
     end
   end
 end
@@ -266,6 +268,14 @@ end
 ---@return "DIRECT"|"RELAYED"
 function M.path_of(conn)
   return conn.relayed and "RELAYED" or "DIRECT"
+end
+
+--- How a connection is made: "tls over quic-v1". For a relayed one that is the security between the
+--- ends, over the transport to the relay.
+---@param conn peerup.conn_info
+---@return string
+function M.transport_of(conn)
+  return ("%s over %s"):format(conn.security or "unknown", net.transport(conn.addr) or "unknown")
 end
 
 -- ---- what we serve ----
@@ -429,7 +439,10 @@ function Node:change_relays(relay_list)
   for peer, addr in pairs(wanted) do
     self.rules.relays[peer] = true
     if standing[peer] ~= addr then
-      local ok, problem = self.host:reserve(addr, self.config.relay.reservation_interval / 1e9)
+      local ok, problem = relays.tell(self.host, { addr = addr, peer = peer })
+      if ok then
+        ok, problem = self.host:reserve(addr, self.config.relay.reservation_interval / 1e9)
+      end
       if not ok then self.log:error("cannot use relay", "addr", addr, "why", tostring(problem)) end
     end
   end

@@ -62,6 +62,52 @@ function M.build(short, peer_id)
   return ("/%s/%s/tcp/%d/p2p/%s"):format(short.family, short.ip, short.port, id)
 end
 
+-- What a relay known by one address may also serve, by the shape of the address: the same port,
+-- in the order of preference.
+local SHAPES = {
+  { "^(/[^/]+/[^/]+)/udp/(%d+)/quic%-v1(/p2p/[^/]+)$", "%s/udp/%s/quic-v1%s" },
+  { "^(/[^/]+/[^/]+)/tcp/(%d+)(/p2p/[^/]+)$", "%s/tcp/%s%s" },
+  { "^(/[^/]+/[^/]+)/tcp/(%d+)/ws(/p2p/[^/]+)$", "%s/tcp/%s/ws%s" },
+}
+
+--- The ways to a relay known by one address: that address, and guesses at its port by the other
+--- transports (docs/adr/0008-ways-to-a-relay.md). The peer ID in each keeps a guess from meeting
+--- somebody else.
+---@param addr string  ends in the relay's peer ID
+---@return string[] ways  the known address first
+function M.ways(addr)
+  local list = { addr }
+  for _, shape in ipairs(SHAPES) do
+    local host, port, peer = addr:match(shape[1])
+    for _, other in ipairs(host and SHAPES or {}) do
+      if other ~= shape then list[#list + 1] = other[2]:format(host, port, peer) end
+    end
+  end
+  return list
+end
+
+--- Makes all ways to a relay known to a host.
+---@param host peerup.host
+---@param relay {addr: string, peer: string}
+---@param ttl number?  seconds; nil: for good
+---@return true?, peerup.err?
+function M.tell(host, relay, ttl)
+  for _, way in ipairs(M.ways(relay.addr)) do
+    local ok, problem = host:add_addr(relay.peer, way, ttl)
+    if not ok then return nil, problem end
+  end
+  return true
+end
+
+--- The way that an invite code can hold: plain TCP.
+---@param addr string
+---@return string?
+function M.plain_tcp(addr)
+  for _, way in ipairs(M.ways(addr)) do
+    if way:find(SHAPES[2][1]) then return way end
+  end
+end
+
 --- The address of a peer behind a relay.
 ---@return string
 function M.circuit(relay_addr, peer)

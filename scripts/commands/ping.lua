@@ -140,7 +140,11 @@ local function run(ctx, args)
     if ctx.stopped then return 0 end
     return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
   end
-  if not args.json then ctx.out:line() end
+  if not args.json then
+    ctx.out:line("Connected [%s] via %s (%s)", node.path_of(conn), conn.addr,
+      node.transport_of(conn))
+    ctx.out:line()
+  end
   local state = { host = n.host, peer = peer, interval = interval,
     protocol = config.protocols.ping_pong.id ~= "" and config.protocols.ping_pong.id
       or node.PING_PONG }

@@ -37,7 +37,7 @@ local function path_reporter(ctx, n, peer)
     last = path
     if first then return end
     if conn then
-      ctx.out:line("Path is now [%s] via %s", path, conn.addr)
+      ctx.out:line("Path is now [%s] via %s (%s)", path, conn.addr, node.transport_of(conn))
     else
       ctx.err:paint("yellow", "Lost the connection to the peer%s; connecting again...",
         why and (": %s"):format(why) or "")
@@ -125,8 +125,8 @@ local function serve(ctx, args, n, peer, listen)
     return nil, err.say(problem.code, ("Failed to connect to %s: %s"):format(args.target,
       tostring(problem)))
   end
-  ctx.out:paint("green", "Connected [%s] via %s (%.0fms)", node.path_of(conn), conn.addr,
-    (uv.hrtime() - from) / 1e6)
+  ctx.out:paint("green", "Connected [%s] via %s (%s) (%.0fms)", node.path_of(conn), conn.addr,
+    node.transport_of(conn), (uv.hrtime() - from) / 1e6)
   tell_limits(ctx, conn)
   local proxy
   proxy, problem = n.host:proxy_listen(listen, peer, services.protocol(args.service),

@@ -124,11 +124,12 @@ end)
 
 -- ---- paths ----
 
---- Transport and IP version of an address, in the API's words.
+local TRANSPORTS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
+
+--- Transport and IP version of an address, in the API's words; of one through a relay, those of the
+--- connection to the relay.
 local function address_words(addr)
-  local transport = addr:find("/quic", 1, true) and "quic"
-    or (addr:find("/ws", 1, true)) and "websocket" or addr:find("/tcp/", 1, true) and "tcp"
-    or "unknown"
+  local transport = TRANSPORTS[net.transport(addr)] or "unknown"
   local ip = addr:find("^/ip4/") and "ipv4" or addr:find("^/ip6/") and "ipv6" or "unknown"
   return transport, ip
 end

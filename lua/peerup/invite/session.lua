@@ -63,7 +63,8 @@ end
 --- Reserves at a relay and waits for its answer.
 ---@async
 local function reserve(node, relay)
-  local ok, problem = node.host:reserve(relay.addr)
+  local ok, problem = relays.tell(node.host, relay)
+  if ok then ok, problem = node.host:reserve(relay.addr) end
   if not ok then return nil, problem end
   ok, problem = node:wait_event(M.RESERVE_S, function(event)
     if event.peer ~= relay.peer then return end
@@ -78,16 +79,23 @@ end
 
 --- Finds the first relay an invite code can hold and that grants us a reservation.
 ---@async
+---@return {addr: string, peer: string}? relay
+---@return string|peerup.err in_code  the address for the code, or what failed
 local function reserve_first(node)
   local last = err.say("no_address", "no relay is configured; run: peerup relay add <addr>")
   for _, relay in ipairs(node.relays) do
-    local ok, problem = code.encode { token = ("\0"):rep(code.TOKEN_BYTES[code.INVITE]),
-      relay_addr = relay.addr, inviter = node.peer_id }
+    local in_code = relays.plain_tcp(relay.addr)
+    local ok, problem = nil, err.say("unsupported",
+      "a code can hold only a relay that listens on TCP")
+    if in_code then
+      ok, problem = code.encode { token = ("\0"):rep(code.TOKEN_BYTES[code.INVITE]),
+        relay_addr = in_code, inviter = node.peer_id }
+    end
     if ok then
-      if is_reserved(node, relay.peer) then return relay end
+      if is_reserved(node, relay.peer) then return relay, in_code end
       ok, problem = reserve(node, relay)
     end
-    if ok then return relay end
+    if ok then return relay, in_code end
     last = err.say(problem.code, ("cannot use relay %s (waited up to %d s): %s"):format(relay.addr,
       M.RESERVE_S, tostring(problem)))
   end
@@ -123,11 +131,10 @@ function M.invite(options)
   if node.rules.invite then
     return nil, err.say("exists", "an invite is open already; one at a time")
   end
-  local relay, problem = reserve_first(node)
-  if not relay then return nil, problem end
+  local relay, in_code = reserve_first(node)
+  if not relay then return nil, in_code end
   local token = core.crypto.random(code.TOKEN_BYTES[code.INVITE])
-  local text
-  text, problem = code.encode { token = token, relay_addr = relay.addr,
+  local text, problem = code.encode { token = token, relay_addr = in_code,
     network = node.config.discovery.network, inviter = node.peer_id }
   if not text then return nil, problem end
   local self = setmetatable({
@@ -250,7 +257,7 @@ function M.join(options)
   node.rules.targets[relay.peer] = true
   node.rules.targets[invite.inviter] = true
   node.rules.relays[relay.peer] = true
-  node.host:add_addr(relay.peer, relay.addr)
+  relays.tell(node.host, relay)
   node.host:add_addr(invite.inviter, relays.circuit(relay.addr, invite.inviter))
   local conn, problem = node.host:connect(relay.peer, { timeout = M.JOIN_S })
   if conn then conn, problem = node:settle(relay.peer) end
