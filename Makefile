@@ -9,7 +9,7 @@ T ?=
 F ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all build demo test test-dev test-vectors sim lint format fuzz bench interop install clean
+.PHONY: all build demo demo-udp-blocked demo-http-only test test-dev test-vectors sim lint format fuzz bench interop install clean
 
 all: build
 
@@ -24,6 +24,13 @@ demo:
 	cmake --preset release $(if $(wildcard build/CMakeCache.txt),,-DPEERUP_TESTS=OFF)
 	cmake --build build --parallel $(JOBS) --target peerup_all
 	examples/demo.sh build/peerup
+
+# The same in a network of its own, whose firewall drops UDP, or lets only HTTP pass.
+demo-udp-blocked demo-http-only:
+	$(PACKAGES) demo firewall
+	cmake --preset release $(if $(wildcard build/CMakeCache.txt),,-DPEERUP_TESTS=OFF)
+	cmake --build build --parallel $(JOBS) --target peerup_all
+	examples/demo.sh --$(@:demo-%=%) build/peerup
 
 # Everything but interoperability; T=name runs the tests whose name matches.
 test: lint

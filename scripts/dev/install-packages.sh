@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task of the Makefile needs and that are missing; touches apt
-# only when something is missing. Usage: install-packages.sh build|test|fuzz|bench|interop ...
+# only when something is missing. Usage: install-packages.sh build|demo|firewall|test|fuzz|bench|interop ...
 set -eu
 
 build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libsodium-dev liblua5.4-dev
@@ -8,7 +8,9 @@ build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libsodium-dev 
   libmicrohttpd-dev libqrencode-dev libssl-dev libgnutls28-dev libngtcp2-dev
   libngtcp2-crypto-gnutls-dev libwslay-dev"
 demo="busybox curl ca-certificates"
-test="libcmocka-dev lua-busted lua-check lua5.4 $demo openssh-client openssh-server libhiredis-dev"
+firewall="nftables iproute2 util-linux python3"
+test="libcmocka-dev lua-busted lua-check lua5.4 $demo $firewall openssh-client openssh-server
+  libhiredis-dev haproxy"
 fuzz="clang llvm libclang-rt-14-dev"
 bench="openssh-client openssh-server haproxy python3"
 interop="redis-server npm nodejs python3 python3-venv cargo-web ca-certificates"
@@ -18,6 +20,7 @@ for set in "$@"; do
   case $set in
     build) wanted="$wanted $build" ;;
     demo) wanted="$wanted $build $demo" ;;
+    firewall) wanted="$wanted $firewall" ;;
     test) wanted="$wanted $build $test" ;;
     fuzz) wanted="$wanted $build $fuzz" ;;
     bench) wanted="$wanted $build $bench $demo" ;;
