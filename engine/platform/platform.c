@@ -1,4 +1,5 @@
 /* The door's face: each call goes to the implementation that made the platform or socket. */
+#include "platform/assert.h"
 #include "platform/platform_priv.h"
 
 uint64_t pu_now_us(const pu_platform *p) {
@@ -68,6 +69,7 @@ ssize_t pu_udp_recv(pu_udp *u, pu_datagrams *batches, size_t n) {
   return u->platform->ops->udp_recv(u, batches, n);
 }
 ssize_t pu_udp_send(pu_udp *u, const pu_datagrams *batch) {
+  PU_ASSERT(batch->len > 0 && batch->segment > 0);
   return u->platform->ops->udp_send(u, batch);
 }
 void pu_udp_local(const pu_udp *u, pu_sockaddr *out) {
@@ -78,8 +80,8 @@ void pu_udp_close(pu_udp *u) {
     u->platform->ops->udp_close(u);
 }
 
-int pu_resolve_start(pu_platform *p, const char *host, uint16_t port, int family,
-                     pu_resolve_cb cb, void *data, pu_resolve **out) {
+int pu_resolve_start(pu_platform *p, const char *host, uint16_t port, int family, pu_resolve_cb cb,
+                     void *data, pu_resolve **out) {
   return p->ops->resolve_start(p, host, port, family, cb, data, out);
 }
 int pu_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, void *data,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "platform/assert.h"
 #include "platform/uv_priv.h"
@@ -87,6 +88,8 @@ static void read_control(const uv_udp *u, struct msghdr *msg, pu_datagrams *out)
       memcpy(&info, CMSG_DATA(c), sizeof info);
       out->local = (pu_sockaddr){.family = 6, .port = u->bound.port};
       memcpy(out->local.ip, &info.ipi6_addr, 16);
+      if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
+        out->local.scope = (uint32_t)info.ipi6_ifindex;
     }
   }
 }
@@ -125,7 +128,8 @@ ssize_t pu_uv_udp_recv(pu_udp *base, pu_datagrams *batches, size_t n) {
     read_control(u, &messages[i].msg_hdr, &got);
     if (got.segment == 0 || got.segment > got.len)
       got.segment = got.len;
-    if (got.len > 0 && got.remote.family != 0)
+    const bool cut = (messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0; /* more than there is room */
+    if (got.len > 0 && got.remote.family != 0 && !cut)
       batches[kept++] = got;
   }
   return kept == 0 ? PU_E_AGAIN : kept;
@@ -149,7 +153,7 @@ static void put_source(struct msghdr *msg, const pu_sockaddr *local) {
     memcpy(&info.ipi_spec_dst, local->ip, 4);
     put_control(msg, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
   } else {
-    struct in6_pktinfo info = {0};
+    struct in6_pktinfo info = {.ipi6_ifindex = local->scope};
     memcpy(&info.ipi6_addr, local->ip, 16);
     put_control(msg, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
   }
@@ -200,6 +204,9 @@ static int send_error(int error) {
 
 ssize_t pu_uv_udp_send(pu_udp *base, const pu_datagrams *batch) {
   uv_udp *u = (uv_udp *)base;
+  bool refused = false;
+  if (batch->remote.family != u->bound.family)
+    return PU_E_UNREACHABLE;
   size_t most = batch->segment * PU_UDP_SEGMENTS_MAX;
   if (most > PU_UDP_BATCH_BYTES)
     most = PU_UDP_BATCH_BYTES / batch->segment * batch->segment;
@@ -210,7 +217,7 @@ ssize_t pu_uv_udp_send(pu_udp *base, const pu_datagrams *batch) {
       return sent;
     if (sent != -EIO && sent != -EINVAL && sent != -EOPNOTSUPP && sent != -ENOPROTOOPT)
       return send_error((int)-sent);
-    u->no_segmentation = true;
+    refused = true;
   }
   size_t done = 0;
   while (done < batch->len) {
@@ -220,6 +227,10 @@ ssize_t pu_uv_udp_send(pu_udp *base, const pu_datagrams *batch) {
     const ssize_t sent = send_some(u, &one, len, len);
     if (sent < 0)
       return done > 0 ? (ssize_t)done : send_error((int)-sent);
+    /* Alone it goes, so offload was refused, and not a datagram longer than the interface takes or
+     * an address that is gone: the kernel has one word for all of them. */
+    if (refused)
+      u->no_segmentation = true;
     done += len;
   }
   return (ssize_t)done;
