@@ -30,7 +30,7 @@ serve() { # NAME COMMAND ARGUMENTS...
   serving+=($!)
 }
 stop_serving() {
-  [ ${#serving[@]} -eq 0 ] && return
+  [ ${#serving[@]} -eq 0 ] && return 0
   kill "${serving[@]}" 2>/dev/null || true
   wait "${serving[@]}" 2>/dev/null || true
   serving=()
