@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A large file through the proxy, directly and through the relay, both ways, with equal checksums; and
-# what happens when the relay's limit for one session is smaller than the file.
+# A large file through the proxy, through the relay (over TCP) and directly (over QUIC), both ways, and a
+# smaller one directly over TCP, with equal checksums; and what happens when the relay's limit for one
+# session is smaller than the file.
 # PEERUP_E2E_MIB sets the size (1024 MiB; sanitizers make it slow).
 source "$(dirname "$0")/lib.sh"
 mib=${PEERUP_E2E_MIB:-1024}
@@ -49,7 +50,7 @@ for how in relayed direct; do
   if [ $how = direct ]; then
     for label in web-direct load-direct; do
       wait_for 20 "$label goes around the relay" \
-        grep -qE "(Connected|Path is now) \[DIRECT\]" "$WORK/$label.log"
+        grep -qE "(Connected|Path is now) \[DIRECT\] via .* over quic-v1\)" "$WORK/$label.log"
     done
   else
     check "the path is the relay's" same RELAYED "$(path_of_proxy web-relayed)"
@@ -64,6 +65,20 @@ for how in relayed direct; do
   stop "web-$how" || true
   stop "load-$how" || true
 done
+
+step "directly over TCP"
+mib=$((mib < 256 ? mib : 256))
+truncate -s "${mib}M" "$WORK/page/file"
+want=$(sha <"$WORK/page/file")
+stop home || true
+sed -i '/quic-v1"/d' "$(config_of home)"
+start_daemon home
+wait_reserved home
+start_proxy web-tcp laptop proxy home web 0
+wait_for 20 "the proxy goes around the relay" \
+  grep -qE "(Connected|Path is now) \[DIRECT\] via .* over tcp\)" "$WORK/web-tcp.log"
+timed "down: the checksum is the same" arrives_whole "$PORT"
+stop web-tcp || true
 
 step "a relay whose limit is smaller than the file"
 stop relay || true
