@@ -9,29 +9,21 @@
 
 #include "platform/assert.h"
 #include "swarm/conn.h"
-#include "swarm/op.h"
 #include "swarm/peerstore.h"
 #include "swarm/rank.h"
 #include "swarm/resolve.h"
+#include "swarm/ways.h"
 
-#define CONNECT_TIMEOUT_MS 60000u
-/* A direct address that a faster one ends before had its chance when it ran for so long. */
-#define CHANCE_US PU_RANK_PUBLIC_US
 #define DETAIL_MAX 240
-
-typedef struct candidate {
-  pu_multiaddr addr;
-  pu_ma_target target;
-  pu_transport *transport;
-  uint64_t delay_us; /* after the dial's begin */
-  bool is_public;
-} candidate;
+/* An attempt that a faster one ends had its chance when it ran for so long, and for longer than
+ * that. */
+#define CHANCE_US PU_RANK_PUBLIC_US
 
 typedef struct dial dial;
 
 typedef struct attempt {
   dial *dial;
-  candidate *candidate; /* NULL: free slot */
+  pu_way *way; /* NULL: free slot */
   pu_transport_dial *transport_dial;
   pu_conn *conn;  /* in handshake */
   pu_timer limit; /* what one address may take */
@@ -44,16 +36,24 @@ struct dial {
   pu_peer_id peer;
   bool direct, ended;
   bool background; /* nobody waits: a relayed connection stands, and a direct one would be better */
+  bool again;      /* addresses that rest have their turn, too */
   unsigned busy;   /* calls of the policy inside: freed at none */
   pu_list waiters;
-  pu_names *names; /* looking them up */
-  pu_timer timer;  /* begin, then the next candidate's turn */
-  uint64_t began_us;
-  candidate *candidates;
-  size_t count, started;
+  pu_timer timer;      /* begin, the end of patience, then the next way's turn */
+  bool patient;        /* |timer| waits for names; what is in |fresh| waits, too */
+  pu_multiaddr *known; /* addresses, as the peer store has them */
+  size_t known_count;
+  size_t resting, denied,
+      dropped; /* of them: in back-off; refused by the policy, left out by the hook */
+  pu_own_addrs own;
+  pu_names *names; /* while they are looked up */
+  pu_ways fresh;   /* not in order yet */
+  pu_ways ways;    /* in the order of their turns */
+  size_t started;
   attempt attempts[PU_DIAL_PARALLEL];
-  size_t running;
-  int status; /* of the failures, when they agree */
+  size_t running, tried;
+  bool udp_failed, ip6_failed; /* an attempt at a public address had its chance */
+  int status;                  /* of the failures, when they agree */
   unsigned failures;
   char detail[DETAIL_MAX];
   size_t detail_len;
@@ -81,7 +81,7 @@ static void note(dial *d, int status, const char *format, ...) {
 static void let_go(attempt *a, int status, const char *why) {
   pu_timer_stop(&a->limit);
   if (a->transport_dial != NULL)
-    a->candidate->transport->ops->cancel(a->transport_dial);
+    a->way->transport->ops->cancel(a->transport_dial);
   a->transport_dial = NULL;
   if (a->conn != NULL) {
     pu_conn *conn = a->conn;
@@ -91,20 +91,43 @@ static void let_go(attempt *a, int status, const char *why) {
   }
 }
 
-/* note_dark learns whether UDP gets anywhere from a QUIC attempt to a public address. */
-static void note_dark(const attempt *a, bool worked) {
-  pu_engine *e = a->dial->engine;
-  if (a->candidate->target.kind == PU_MA_KIND_QUIC && a->candidate->is_public)
-    pu_dark_note(&e->udp_dark, worked, pu_now_us(e->platform));
+/* had_chance notes what kind of way leads nowhere, it seems. */
+static void had_chance(const attempt *a) {
+  const pu_way *w = a->way;
+  if (!w->is_public || w->target.kind == PU_MA_KIND_CIRCUIT)
+    return;
+  a->dial->udp_failed = a->dial->udp_failed || w->target.kind == PU_MA_KIND_QUIC;
+  a->dial->ip6_failed = a->dial->ip6_failed || w->target.addr.family == 6;
+}
+
+/* learn compares the way that worked with those that did not. That QUIC fails says something of
+ * this network only if the peer can be reached directly: one behind a NAT answers to nothing. */
+static void learn(dial *d, const attempt *winner) {
+  pu_engine *e = d->engine;
+  const pu_way *w = winner->way;
+  const uint64_t now = pu_now_us(e->platform), took = now - winner->began_us;
+  if (w->target.kind == PU_MA_KIND_CIRCUIT || !w->is_public)
+    return;
+  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++) {
+    const attempt *a = &d->attempts[i];
+    if (a->way != NULL && a != winner && now - a->began_us >= took + CHANCE_US)
+      had_chance(a);
+  }
+  if (w->target.kind == PU_MA_KIND_QUIC)
+    pu_dark_forget(&e->udp_dark);
+  else if (d->udp_failed)
+    pu_dark_note(&e->udp_dark, false, now);
+  if (w->target.addr.family == 6)
+    pu_dark_forget(&e->ip6_dark);
+  else if (d->ip6_failed)
+    pu_dark_note(&e->ip6_dark, false, now);
 }
 
 static void stop_attempt(attempt *a) {
-  if (a->candidate == NULL)
+  if (a->way == NULL)
     return;
-  if (pu_now_us(a->dial->engine->platform) - a->began_us >= CHANCE_US)
-    note_dark(a, false);
   let_go(a, PU_E_CANCELED, "another address was faster");
-  a->candidate = NULL;
+  a->way = NULL;
   a->dial->running--;
 }
 
@@ -130,7 +153,9 @@ static void tell_waiters(dial *d, pu_conn *conn, int status, const char *detail)
 }
 
 static void free_dial(dial *d) {
-  pu_free(d->candidates);
+  pu_ways_free(&d->ways);
+  pu_ways_free(&d->fresh);
+  pu_free(d->known);
   pu_free(d);
 }
 
@@ -142,7 +167,7 @@ static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
   d->busy++;
   pu_list_remove(&d->link);
   pu_timer_stop(&d->timer);
-  pu_names_cancel(d->names);
+  pu_names_free(d->names);
   d->names = NULL;
   for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
     stop_attempt(&d->attempts[i]);
@@ -151,14 +176,19 @@ static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
     free_dial(d);
 }
 
+static bool is_direct(const pu_way *w) {
+  return w->target.kind != PU_MA_KIND_CIRCUIT;
+}
+
 /* has_direct says whether a direct address may still answer. */
 static bool has_direct(const dial *d) {
+  if (d->names != NULL)
+    return true;
   for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
-    if (d->attempts[i].candidate != NULL &&
-        d->attempts[i].candidate->target.kind != PU_MA_KIND_CIRCUIT)
+    if (d->attempts[i].way != NULL && is_direct(d->attempts[i].way))
       return true;
-  for (size_t i = d->started; i < d->count; i++)
-    if (d->candidates[i].target.kind != PU_MA_KIND_CIRCUIT)
+  for (size_t i = d->started; i < d->ways.count; i++)
+    if (is_direct(d->ways.of[i]))
       return true;
   return false;
 }
@@ -169,7 +199,7 @@ static void go_on_directly(dial *d, pu_conn *conn) {
   d->direct = d->background = true;
   for (size_t i = 0; i < PU_DIAL_PARALLEL; i++) {
     attempt *a = &d->attempts[i];
-    if (a->candidate != NULL && a->candidate->target.kind == PU_MA_KIND_CIRCUIT)
+    if (a->way != NULL && !is_direct(a->way))
       stop_attempt(a);
   }
   d->busy++;
@@ -178,13 +208,41 @@ static void go_on_directly(dial *d, pu_conn *conn) {
     free_dial(d);
 }
 
+/* fail ends a dial that has nothing left to try. */
 static void fail(dial *d) {
-  char detail[DETAIL_MAX + 16];
-  (void)snprintf(detail, sizeof detail, "tried %s", d->detail);
-  finish(d, NULL, d->status, detail);
+  char id[PU_PEER_ID_MAX_TEXT], detail[DETAIL_MAX + 16];
+  int status = d->status;
+  (void)pu_peer_id_text(&d->peer, id);
+  if (d->failures > 0) {
+    (void)snprintf(detail, sizeof detail, "tried %s", d->detail);
+  } else if (d->denied > 0) {
+    status = PU_E_DENIED;
+    (void)snprintf(detail, sizeof detail, "the policy allows no dial to %s", id);
+  } else if (d->dropped > 0) {
+    status = PU_E_DENIED;
+    (void)snprintf(detail, sizeof detail, "the dial hook leaves no address of %s", id);
+  } else {
+    status = PU_E_NO_ADDRESS;
+    if (d->known_count > 0)
+      (void)snprintf(detail, sizeof detail,
+                     "none of the %zu known addresses of %s can be dialled%s", d->known_count, id,
+                     d->direct ? " without a relay" : "");
+    else
+      (void)snprintf(detail, sizeof detail, "no address of %s is known", id);
+  }
+  finish(d, NULL, status, detail);
 }
 
-/* ---- candidates ---- */
+static void fail_without_memory(dial *d) {
+  char id[PU_PEER_ID_MAX_TEXT], detail[DETAIL_MAX];
+  (void)snprintf(detail, sizeof detail, "no memory to dial %s", pu_peer_id_text(&d->peer, id));
+  finish(d, NULL, PU_E_NOMEM, detail);
+}
+
+/* ---- ways ---- */
+
+static void start_due(dial *d);
+static void take_fresh(dial *d);
 
 static pu_transport *transport_for(pu_engine *e, const pu_ma_target *target) {
   PU_LIST_EACH(&e->transports, node, tmp) {
@@ -195,122 +253,185 @@ static pu_transport *transport_for(pu_engine *e, const pu_ma_target *target) {
   return NULL;
 }
 
-static bool allowed(dial *d, const candidate *c) {
-  char addr[PU_MULTIADDR_MAX_TEXT];
+/* allowed asks the policy, which may end the dial. */
+static bool allowed(dial *d, const pu_multiaddr *addr, bool relayed) {
+  char text[PU_MULTIADDR_MAX_TEXT];
   const pu_question question = {.ask = PU_ASK_DIAL,
                                 .peer = &d->peer,
-                                .addr = pu_multiaddr_text(&c->addr, addr),
-                                .relayed = c->target.kind == PU_MA_KIND_CIRCUIT};
-  return pu_policy_ask(d->engine, &question) == 0;
+                                .addr = pu_multiaddr_text(addr, text),
+                                .relayed = relayed};
+  const bool yes = pu_policy_ask(d->engine, &question) == 0;
+  d->denied += !yes;
+  return yes;
 }
 
-/* schedule sorts the candidates by their turns. */
-static int schedule(dial *d) {
+/* add_way keeps an address that can be dialled; false: there is no memory for it. */
+static bool add_way(dial *d, size_t known, const pu_multiaddr *addr, const pu_ma_target *target) {
   pu_engine *e = d->engine;
-  pu_rank_item *items = pu_alloc(&e->mem, d->count * sizeof *items);
-  candidate *sorted = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *sorted);
-  if (items == NULL || sorted == NULL) {
-    pu_free(items);
-    pu_free(sorted);
-    return PU_E_NOMEM;
-  }
-  bool quic = false;
-  for (size_t i = 0; i < d->count; i++) {
-    const candidate *c = &d->candidates[i];
-    items[i] = (pu_rank_item){
-        .kind = c->target.kind, .family = c->target.family, .is_public = c->is_public, .index = i};
-    quic = quic || (c->target.kind == PU_MA_KIND_QUIC && c->is_public);
-  }
-  pu_rank(items, d->count, quic && pu_dark_ask(&e->udp_dark, pu_now_us(e->platform)));
-  for (size_t i = 0; i < d->count; i++) {
-    sorted[i] = d->candidates[items[i].index];
-    sorted[i].delay_us = items[i].delay_us;
-  }
-  pu_free(d->candidates);
-  pu_free(items);
-  d->candidates = sorted;
-  return 0;
+  if ((d->direct && target->kind == PU_MA_KIND_CIRCUIT) ||
+      d->ways.count + d->fresh.count >= PU_WAYS_MAX || !pu_way_is_usable(e, &d->own, target) ||
+      pu_ways_has(&d->ways, addr, target) || pu_ways_has(&d->fresh, addr, target))
+    return true;
+  pu_way *w = pu_alloc(&e->mem, sizeof *w);
+  if (w == NULL)
+    return false;
+  *w = (pu_way){
+      .addr = *addr, .target = *target, .known = known, .is_public = pu_multiaddr_is_public(addr)};
+  w->target.peer = d->peer; /* the store keeps addresses without it */
+  w->transport = transport_for(e, &w->target);
+  if (w->transport != NULL)
+    d->fresh.of[d->fresh.count++] = w;
+  else
+    pu_free(w);
+  return true;
 }
 
-/* gather makes candidates of the |known| addresses; false ends the dial (it is freed). */
-static bool gather(dial *d, const pu_multiaddr *addrs, size_t known) {
+static void on_name_found(void *data, size_t origin, const pu_multiaddr *addr,
+                          const pu_ma_target *target) {
+  dial *d = data;
+  if (!add_way(d, origin, addr, target))
+    note(d, PU_E_NOMEM, "%s", pu_error_sentence(PU_E_NOMEM));
+}
+
+static void on_name_failed(void *data, size_t origin, int status, const char *detail) {
+  dial *d = data;
+  if (status != PU_E_NOMEM)
+    pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[origin], false);
+  note(d, status, "%s", detail);
+}
+
+static void on_names_done(void *data) {
+  dial *d = data;
+  pu_names_free(d->names);
+  d->names = NULL;
+  take_fresh(d);
+}
+
+static const pu_names_events names_events = {on_name_found, on_name_failed, on_names_done};
+
+/* look_up queues the look-up of a known address's name, if the policy allows to dial it. */
+static int look_up(dial *d, size_t known) {
   pu_engine *e = d->engine;
-  char id[PU_PEER_ID_MAX_TEXT];
-  size_t denied = 0, waiting = 0;
-  d->candidates = pu_zalloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *d->candidates);
-  bool memory = addrs != NULL && d->candidates != NULL;
-  if (!memory)
-    known = 0;
-  /* Addresses that failed a moment ago are left out, unless nothing else is known. */
-  d->busy++; /* who hears of a denial may end the dial */
-  for (int pass = 0; pass < 2 && d->count == 0 && !d->ended; pass++) {
-    for (size_t i = 0; i < known && !d->ended; i++) {
-      candidate *c = &d->candidates[d->count];
-      *c = (candidate){.addr = addrs[i]};
-      pu_multiaddr_target(&c->addr, &c->target);
-      c->target.peer = d->peer; /* the store keeps addresses without it */
-      if (d->direct && c->target.kind == PU_MA_KIND_CIRCUIT)
-        continue;
-      if (pass == 0 && pu_peerstore_in_backoff(e->peerstore, &d->peer, &c->addr)) {
-        waiting++;
-        continue;
-      }
-      c->transport = transport_for(e, &c->target);
-      if (c->transport == NULL)
-        continue;
-      if (!allowed(d, c)) {
-        denied++;
-        continue;
-      }
-      c->is_public = pu_multiaddr_is_public(&c->addr);
-      d->count++;
+  int status = 0;
+  if (!allowed(d, &d->known[known], false) || d->ended)
+    return 0;
+  if (d->names == NULL)
+    status = pu_names_new(&e->mem, e->platform, &d->peer, &names_events, d, &d->names);
+  return status == 0 ? pu_names_add(d->names, &d->known[known], known) : status;
+}
+
+/* gather takes the known addresses: those at rest only when nothing else was of use. */
+static bool gather(dial *d) {
+  pu_peerstore *store = d->engine->peerstore;
+  bool memory = true;
+  d->resting = 0;
+  for (size_t i = 0; i < d->known_count && memory && !d->ended; i++) {
+    const pu_multiaddr *addr = &d->known[i];
+    pu_ma_target target;
+    if (pu_peerstore_in_backoff(store, &d->peer, addr) != d->again) {
+      d->resting += !d->again;
+      continue;
     }
-    if (waiting == 0)
-      break;
+    pu_multiaddr_target(addr, &target);
+    if (pu_names_needed(addr, &target))
+      memory = look_up(d, i) != PU_E_NOMEM;
+    else
+      memory = add_way(d, i, addr, &target);
   }
+  return memory && (d->ended || d->names == NULL || pu_names_start(d->names) == 0);
+}
+
+/* begin gathers what there is and begins with it, unless it is better to wait for names. */
+static void begin(dial *d) {
+  d->busy++; /* who hears of a denial may end the dial */
+  const bool memory = gather(d);
+  if (--d->busy == 0 && d->ended)
+    free_dial(d);
+  else if (!memory)
+    fail_without_memory(d);
+  else if (d->names == NULL)
+    take_fresh(d);
+  else if (d->fresh.count > 0)
+    d->patient = pu_timer_after(&d->timer, PU_DIAL_PATIENCE_US) == 0;
+}
+
+/* merge puts the fresh ways among those that wait for their turn. */
+static void merge(dial *d, uint64_t from_us) {
+  pu_ways merged = {.count = 0};
+  size_t old = d->started, new = 0;
+  for (size_t i = 0; i < d->fresh.count; i++)
+    d->fresh.of[i]->at_us += from_us;
+  memcpy(merged.of, d->ways.of, d->started * sizeof *merged.of);
+  merged.count = d->started;
+  while (old < d->ways.count || new < d->fresh.count) {
+    const bool take_old =
+        new == d->fresh.count ||
+        (old < d->ways.count && d->ways.of[old]->at_us <= d->fresh.of[new]->at_us);
+    merged.of[merged.count++] = take_old ? d->ways.of[old++] : d->fresh.of[new ++];
+  }
+  d->ways = merged;
+  d->fresh.count = 0;
+}
+
+/* ask_policy leaves out what it denies. */
+static void ask_policy(dial *d) {
+  size_t kept = 0, i = 0;
+  for (; i < d->fresh.count && !d->ended; i++) {
+    pu_way *w = d->fresh.of[i];
+    if (allowed(d, &w->addr, w->target.kind == PU_MA_KIND_CIRCUIT))
+      d->fresh.of[kept++] = w;
+    else
+      pu_free(w);
+  }
+  for (; i < d->fresh.count; i++)
+    d->fresh.of[kept++] = d->fresh.of[i];
+  d->fresh.count = kept;
+}
+
+/* take_fresh gives what was found its turns, and goes on. */
+static void take_fresh(dial *d) {
+  pu_timer_stop(&d->timer);
+  d->patient = false;
+  const size_t found = d->fresh.count;
+  const int status = pu_ways_order(d->engine, &d->peer, &d->fresh);
+  if (status == PU_E_NOMEM) {
+    fail_without_memory(d);
+    return;
+  }
+  d->dropped += found - d->fresh.count;
+  d->busy++;
+  ask_policy(d);
   if (--d->busy == 0 && d->ended) {
     free_dial(d);
-    return false;
+    return;
   }
-  if (d->count > 0 && schedule(d) != 0) {
-    memory = false;
-    d->count = 0;
+  merge(d, pu_now_us(d->engine->platform));
+  start_due(d);
+}
+
+/* go_on_or_fail is called when nothing is under way and nothing waits. */
+static void go_on_or_fail(dial *d) {
+  if (d->tried == 0 && d->resting > 0 && !d->again) {
+    d->again = true;
+    begin(d);
+  } else {
+    fail(d);
   }
-  (void)pu_peer_id_text(&d->peer, id);
-  if (d->count == 0) {
-    char detail[DETAIL_MAX];
-    int status = denied > 0 ? PU_E_DENIED : PU_E_NO_ADDRESS;
-    if (!memory) {
-      status = PU_E_NOMEM;
-      (void)snprintf(detail, sizeof detail, "no memory to dial %s", id);
-    } else if (denied > 0)
-      (void)snprintf(detail, sizeof detail, "the policy allows no dial to %s", id);
-    else if (known > 0)
-      (void)snprintf(detail, sizeof detail,
-                     "none of the %zu known addresses of %s can be dialled%s", known, id,
-                     d->direct ? " without a relay" : "");
-    else
-      (void)snprintf(detail, sizeof detail, "no address of %s is known", id);
-    finish(d, NULL, status, detail);
-    return false;
-  }
-  return true;
 }
 
 /* ---- attempts ---- */
 
-static void start_due(dial *d);
-
 static void attempt_failed(attempt *a, int status, const char *detail) {
   dial *d = a->dial;
   char addr[PU_MULTIADDR_MAX_TEXT];
-  pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, false);
-  note(d, status, "%s: %s", pu_multiaddr_text(&a->candidate->addr, addr),
+  if (status != PU_E_NOMEM && status != PU_E_LIMIT && status != PU_E_DENIED) /* no fault of it */
+    pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[a->way->known], false);
+  note(d, status, "%s: %s", pu_multiaddr_text(&a->way->addr, addr),
        detail[0] != '\0' ? detail : pu_error_sentence(status));
   if (status == PU_E_TIMEOUT || status == PU_E_UNREACHABLE)
-    note_dark(a, false);
+    had_chance(a);
   pu_timer_stop(&a->limit);
-  a->candidate = NULL;
+  a->way = NULL;
   a->transport_dial = NULL;
   a->conn = NULL;
   d->running--;
@@ -330,10 +451,10 @@ static void on_ready(void *data, pu_conn *conn, int status, const char *detail) 
     attempt_failed(a, status, detail);
     return;
   }
-  pu_peerstore_dialled(d->engine->peerstore, &d->peer, &a->candidate->addr, true);
-  note_dark(a, true);
+  pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[a->way->known], true);
+  learn(d, a);
   pu_timer_stop(&a->limit);
-  a->candidate = NULL;
+  a->way = NULL;
   a->conn = NULL;
   d->running--;
   if (conn->info.relayed && has_direct(d))
@@ -357,83 +478,91 @@ static void on_dialled(void *data, int status, const char *detail, const pu_tran
 
 static attempt *free_slot(dial *d) {
   for (size_t i = 0; i < PU_DIAL_PARALLEL; i++)
-    if (d->attempts[i].candidate == NULL)
+    if (d->attempts[i].way == NULL)
       return &d->attempts[i];
   return NULL;
 }
 
-static int start_attempt(dial *d, candidate *c) {
+static void start_attempt(dial *d, pu_way *w) {
   attempt *a = free_slot(d);
   PU_ASSERT(a != NULL);
-  *a = (attempt){.dial = d, .candidate = c, .began_us = pu_now_us(d->engine->platform)};
+  *a = (attempt){.dial = d, .way = w, .began_us = pu_now_us(d->engine->platform)};
   pu_timer_init(&a->limit, d->engine->platform, on_limit, a);
   d->running++;
+  d->tried++;
   int status = pu_timer_after(&a->limit, d->engine->limits.dial_ms * 1000ull);
   if (status == 0)
-    status = c->transport->ops->dial(c->transport, &c->addr, &c->target, on_dialled, a,
+    status = w->transport->ops->dial(w->transport, &w->addr, &w->target, on_dialled, a,
                                      &a->transport_dial);
   if (status != 0) {
     char addr[PU_MULTIADDR_MAX_TEXT];
     pu_timer_stop(&a->limit);
-    a->candidate = NULL;
+    a->way = NULL;
     d->running--;
-    note(d, status, "%s: %s", pu_multiaddr_text(&c->addr, addr), pu_error_sentence(status));
+    note(d, status, "%s: %s", pu_multiaddr_text(&w->addr, addr), pu_error_sentence(status));
   }
-  return status;
 }
 
-/* start_due starts every candidate whose time has come, and one early when nothing else runs. */
+/* start_due starts every way whose time has come, and one early when nothing else runs. */
 static void start_due(dial *d) {
   const uint64_t now = pu_now_us(d->engine->platform);
-  while (d->started < d->count && d->running < PU_DIAL_PARALLEL) {
-    candidate *c = &d->candidates[d->started];
-    const uint64_t at = d->began_us + c->delay_us;
-    if (at > now && d->running > 0) {
-      if (pu_timer_at(&d->timer, at) == 0)
+  if (d->patient)
+    return;
+  while (d->started < d->ways.count && d->running < PU_DIAL_PARALLEL) {
+    pu_way *w = d->ways.of[d->started];
+    if (w->at_us > now && d->running > 0) {
+      if (pu_timer_at(&d->timer, w->at_us) == 0)
         return;
       /* without memory for the timer it starts now */
     }
     d->started++;
-    if (d->direct && c->target.kind == PU_MA_KIND_CIRCUIT)
+    if (d->direct && !is_direct(w))
       continue; /* a relayed connection stands already */
-    (void)start_attempt(d, c);
+    start_attempt(d, w);
   }
-  if (d->running == 0)
-    fail(d);
+  if (d->running == 0 && d->names == NULL)
+    go_on_or_fail(d);
 }
 
-static void begin(dial *d, const pu_multiaddr *addrs, size_t count) {
-  d->began_us = pu_now_us(d->engine->platform);
-  if (gather(d, addrs, count))
-    start_due(d);
-}
-
-static void on_named(void *data, const pu_multiaddr *addrs, size_t count) {
-  dial *d = data;
-  d->names = NULL;
-  begin(d, addrs, count);
-}
-
-/* look_up begins the dial with what is known of the peer, after names were looked up if there are
- * any. */
-static void look_up(dial *d) {
-  pu_engine *e = d->engine;
-  pu_multiaddr *addrs = pu_alloc(&e->mem, PU_DIAL_CANDIDATES_MAX * sizeof *addrs);
-  const size_t known =
-      addrs == NULL ? 0 : pu_peerstore_addrs(e->peerstore, &d->peer, addrs, PU_DIAL_CANDIDATES_MAX);
-  if (!pu_names_needed(addrs, known) ||
-      pu_names_start(e, &d->peer, addrs, known, PU_DIAL_CANDIDATES_MAX, on_named, d, &d->names) !=
-          0)
-    begin(d, addrs, known);
-  pu_free(addrs);
+/* look_around notices that the network is another: what was learned of the last one is void. */
+static void look_around(pu_engine *e) {
+  pu_sockaddr addrs[PU_INTERFACE_ADDRS_MAX];
+  const size_t count = pu_interface_addrs(e->platform, addrs, PU_INTERFACE_ADDRS_MAX);
+  uint64_t sum = 1;
+  for (size_t i = 0; i < count; i++) { /* FNV-1a of each, summed: their order does not matter */
+    uint64_t hash = 14695981039346656037u;
+    for (size_t k = 0; k < (addrs[i].family == 4 ? 4 : sizeof addrs[i].ip); k++)
+      hash = (hash ^ addrs[i].ip[k]) * 1099511628211u;
+    sum += hash;
+  }
+  if (e->network != 0 && e->network != sum) {
+    pu_dark_forget(&e->udp_dark);
+    pu_dark_forget(&e->ip6_dark);
+    pu_peerstore_forget_backoff(e->peerstore);
+  }
+  e->network = sum;
 }
 
 static void on_timer(void *data) {
   dial *d = data;
-  if (d->candidates == NULL)
-    look_up(d);
-  else
+  pu_engine *e = d->engine;
+  if (d->patient) {
+    take_fresh(d);
+    return;
+  }
+  if (d->known != NULL) {
     start_due(d);
+    return;
+  }
+  d->known = pu_alloc(&e->mem, PU_PEERSTORE_ADDRS_MAX * sizeof *d->known);
+  if (d->known == NULL) {
+    fail_without_memory(d);
+    return;
+  }
+  d->known_count = pu_peerstore_addrs(e->peerstore, &d->peer, d->known, PU_PEERSTORE_ADDRS_MAX);
+  pu_own_addrs_get(e, &d->own);
+  look_around(e);
+  begin(d);
 }
 
 /* ---- waiting ---- */
@@ -482,9 +611,20 @@ void pu_dial_conn_opened(pu_conn *c) {
   PU_LIST_EACH(&c->engine->dials, node, tmp) {
     dial *d = PU_CONTAINER_OF(node, dial, link);
     if (pu_peer_id_equal(&d->peer, &c->peer) && (!d->direct || !c->info.relayed)) {
-      finish(d, c, 0, "");
+      if (c->info.relayed && has_direct(d))
+        go_on_directly(d, c);
+      else
+        finish(d, c, 0, "");
       return; /* the list may have changed; a second dial to the peer finds its own way */
     }
+  }
+}
+
+void pu_dial_conns_gone(pu_engine *e, const pu_peer_id *peer) {
+  PU_LIST_EACH(&e->dials, node, tmp) {
+    dial *d = PU_CONTAINER_OF(node, dial, link);
+    if (d->background && pu_list_empty(&d->waiters) && pu_peer_id_equal(&d->peer, peer))
+      finish(d, NULL, PU_E_CANCELED, "");
   }
 }
 
@@ -493,76 +633,8 @@ void pu_dials_end(pu_engine *e) {
     finish(PU_CONTAINER_OF(e->dials.next, dial, link), NULL, PU_E_CANCELED, "");
 }
 
-/* ---- pu_engine_connect ---- */
-
-typedef struct connect_op {
-  pu_op op;
-  pu_waiter waiter;
-  pu_peer_id peer;
-  uint64_t conn_id;
-  pu_connect_cb cb;
-  void *data;
-} connect_op;
-
-static void complete(pu_op *op) {
-  connect_op *o = PU_CONTAINER_OF(op, connect_op, op);
-  pu_op_unlink(op);
-  pu_dial_unwait(&o->waiter);
-  pu_conn *c = op->status == 0 ? pu_conn_find(op->engine, o->conn_id) : NULL;
-  if (op->status == 0 && c == NULL)
-    (void)pu_error_set(&op->err, op->status = PU_E_GONE, "the connection ended at once");
-  o->cb(o->data, op->status, &op->err, c);
-  pu_free(o);
-}
-
-static void abandon(pu_op *op) {
-  connect_op *o = PU_CONTAINER_OF(op, connect_op, op);
-  char id[PU_PEER_ID_MAX_TEXT];
-  (void)snprintf(op->err.detail, sizeof op->err.detail, "no address of %s answered in time",
-                 pu_peer_id_text(&o->peer, id));
-  pu_dial_unwait(&o->waiter);
-}
-
-static void on_conn(void *data, pu_conn *c, int status, const char *detail) {
-  connect_op *o = data;
-  if (status == 0)
-    o->conn_id = c->id;
-  pu_op_finish(&o->op, status, detail);
-}
-
-int pu_engine_connect(pu_engine *e, const pu_peer_id *peer, unsigned flags, uint32_t timeout_ms,
-                      pu_connect_cb cb, void *data, pu_op **op) {
-  const bool direct = (flags & PU_CONNECT_DIRECT) != 0;
-  if (cb == NULL || peer->len == 0)
-    return PU_E_INVAL;
-  connect_op *o = pu_zalloc(&e->mem, sizeof *o);
-  if (o == NULL)
-    return PU_E_NOMEM;
-  o->peer = *peer;
-  o->cb = cb;
-  o->data = data;
-  o->waiter.cb = on_conn;
-  o->waiter.data = o;
-  pu_list_init(&o->waiter.link);
-  int status =
-      pu_op_start(&o->op, e, timeout_ms == 0 ? CONNECT_TIMEOUT_MS : timeout_ms, complete, abandon);
-  if (status != 0) {
-    pu_free(o);
-    return status;
-  }
-  pu_conn *c = (flags & PU_CONNECT_NEW) == 0 ? pu_engine_find_conn(e, peer, direct) : NULL;
-  if (c != NULL) {
-    o->conn_id = c->id;
-    pu_op_finish(&o->op, 0, "");
-  } else {
-    status = pu_dial_wait(e, peer, direct, &o->waiter);
-    if (status != 0) {
-      pu_op_unlink(&o->op);
-      pu_free(o);
-      return status;
-    }
-  }
-  if (op != NULL)
-    *op = &o->op;
-  return 0;
+void pu_engine_dial_state(const pu_engine *e, pu_dial_state *out) {
+  const uint64_t now = pu_now_us(e->platform);
+  *out = (pu_dial_state){.udp_dark = pu_dark_is(&e->udp_dark, now),
+                         .ip6_dark = pu_dark_is(&e->ip6_dark, now)};
 }

@@ -4,6 +4,7 @@
 #include "security/tls_identity.h"
 #include "swarm/conn.h"
 #include "swarm/dialer.h"
+#include "swarm/direct.h"
 #include "swarm/listen.h"
 #include "swarm/op.h"
 #include "swarm/peerstore.h"
@@ -223,6 +224,8 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
                     .level = (pu_log_level)config->log_level};
   e->policy = config->policy;
   e->policy_data = config->policy_data;
+  e->rank = config->rank;
+  e->rank_data = config->rank_data;
   e->on_event = config->on_event;
   e->event_data = config->event_data;
   if (config->security != NULL)
@@ -267,6 +270,8 @@ int pu_engine_new(const pu_engine_config *config, pu_engine **out, pu_error *err
     pu_engine_add_transport(e, ws);
     status = pu_listen_make_quic(e, config->congestion);
   }
+  if (status == 0)
+    status = pu_direct_start(e);
   if (status == 0)
     status = pu_engine_install(e);
   if (status != 0) {

@@ -84,6 +84,8 @@ struct pu_engine {
   char agent[128];
   pu_policy_fn policy;
   void *policy_data;
+  pu_rank_fn rank;
+  void *rank_data;
   pu_event_fn on_event;
   void *event_data;
   pu_limits limits; /* defaults filled in; the limiter's are a copy */
@@ -100,7 +102,8 @@ struct pu_engine {
   pu_list transports, modules, handlers, listeners;
   pu_list sniffing; /* accepted, their first byte has not come (transport/sniff.h) */
   pu_list dials;    /* dialer.c */
-  pu_dark udp_dark; /* whether QUIC gets through */
+  pu_dark udp_dark, ip6_dark; /* whether QUIC, and IPv6, get through */
+  uint64_t network;           /* a hash of the interfaces' addresses at the last dial; 0: none */
   pu_list ops;      /* stream.c, dialer.c: pending operations that wait for a turn of the loop */
   pu_peerstore *peerstore;
   pu_multiaddr relay_addrs[PU_ENGINE_RELAY_ADDRS_MAX]; /* own addresses through relays */

@@ -265,6 +265,16 @@ void pu_peerstore_dialled(pu_peerstore *s, const pu_peer_id *id, const pu_multia
   a->backoff_until_us = pu_now_us(s->engine->platform) + rest;
 }
 
+void pu_peerstore_forget_backoff(pu_peerstore *s) {
+  PU_LIST_EACH(&s->order, node, tmp) {
+    pu_peer *p = PU_CONTAINER_OF(node, pu_peer, link);
+    for (size_t i = 0; i < p->addr_count; i++) {
+      p->addrs[i].failures = 0;
+      p->addrs[i].backoff_until_us = 0;
+    }
+  }
+}
+
 bool pu_peerstore_in_backoff(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr) {
   const pu_peer_addr *a = find_dialled(s, id, addr);
   return a != NULL && a->backoff_until_us > pu_now_us(s->engine->platform);

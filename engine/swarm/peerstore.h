@@ -55,6 +55,8 @@ PU_MUST_CHECK int pu_peerstore_set_protocols(pu_peerstore *s, const pu_peer_id *
 int pu_peerstore_speaks(pu_peerstore *s, const pu_peer_id *id, const char *protocol);
 /* pu_peerstore_dialled notes a dial's outcome for the back-off of its address. */
 void pu_peerstore_dialled(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr, bool ok);
+/* pu_peerstore_forget_backoff lets every address be dialled again: the network is another. */
+void pu_peerstore_forget_backoff(pu_peerstore *s);
 bool pu_peerstore_in_backoff(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr);
 
 #endif

@@ -42,6 +42,25 @@ typedef struct pu_question {
  * engine. An engine without a policy function denies everything inbound. */
 typedef int (*pu_policy_fn)(void *data, const pu_question *question);
 
+/* ---- dialling: which addresses of a peer, in which order ---- */
+
+typedef struct pu_dial_candidate {
+  const char *addr;      /* multiaddr, names in it resolved */
+  const char *transport; /* "tcp", "ws", "wss", "quic-v1", "circuit" */
+  bool relayed;
+  uint32_t delay_ms;     /* after the dial's begin; at most a minute counts */
+  uint32_t id;           /* which it is: to be left as it is */
+} pu_dial_candidate;
+
+/* pu_rank_fn may change what a dial of |peer| tries: it gets the |count| candidates in the engine's order,
+ * reorders them, drops some, and sets their delays. Returns how many of the array are left, at its front;
+ * 0 or less fails the dial (PU_E_DENIED). They are begun in the array's order, none before its delay, but
+ * the next one at once when nothing else is under way. The policy is asked about each afterwards. Called
+ * once per dial, and once more with what look-ups of names yield that took longer than a second. It may not
+ * wait and may not call into the engine. */
+typedef int (*pu_rank_fn)(void *data, const pu_peer_id *peer, pu_dial_candidate *candidates,
+                          size_t count);
+
 /* ---- events ---- */
 
 typedef enum pu_event_type {
@@ -116,6 +135,8 @@ typedef struct pu_engine_config {
   const char *agent;              /* identify's agentVersion; NULL: "peerup/<version>" */
   pu_policy_fn policy;            /* NULL: nothing inbound is allowed */
   void *policy_data;
+  pu_rank_fn rank;                /* NULL: addresses are dialled in the engine's order */
+  void *rank_data;
   pu_event_fn on_event;
   void *event_data;
   void (*log)(void *data, int level, const char *part, const char *line); /* level 0 debug to 3 error */
@@ -186,6 +207,12 @@ enum {
 PU_API PU_MUST_CHECK int pu_engine_connect(pu_engine *e, const pu_peer_id *peer, unsigned flags,
                                            uint32_t timeout_ms, pu_connect_cb cb, void *data,
                                            pu_op **op);
+typedef struct pu_dial_state {
+  bool udp_dark; /* QUIC to public addresses leads nowhere here while TCP does: it is tried after it */
+  bool ip6_dark; /* the same of IPv6 */
+} pu_dial_state;
+/* pu_engine_dial_state tells what dialling has learned of this network. */
+PU_API void pu_engine_dial_state(const pu_engine *e, pu_dial_state *out);
 /* pu_op_cancel ends a pending operation: its callback is called with PU_E_CANCELED, later. */
 PU_API void pu_op_cancel(pu_op *op);
 /* pu_engine_disconnect closes all connections to |peer|; returns how many. */

@@ -106,8 +106,10 @@ static void test_connection(void **state) {
   (void)state;
   rig *r = rig_new(1, &(pu_sim_link){.delay_us = 20 * MS},
                    &(pu_relay_config){.session_duration_s = 300, .session_data_bytes = 1000000});
+  const pu_sim_link down = {.down = true}; /* else the direct connection is found, too */
   sim_answer answer;
   pu_conn_info info;
+  assert_int_equal(pu_sim_set_link(r->sim, r->home.platform, r->away.platform, &down), 0);
   assert_int_equal(sim_connect(&r->away, &r->home, 0, &answer), 0);
   pu_conn_info_get(answer.conn, &info);
   assert_true(info.relayed && info.limited && info.outbound);

@@ -1,6 +1,7 @@
 /* Dialing in the simulated network: races between addresses, what failures say, who joins whom. */
 #include "swarm/dialer.h"
 
+#include "platform/platform_priv.h"
 #include "support/sim_hosts.h"
 #include "support/unit.h"
 #include "swarm/conn.h"
@@ -15,13 +16,16 @@ typedef struct net {
   pu_platform *hole; /* a host to which nothing passes */
 } net;
 
-/* fill_host gives host |number| the addresses 10.0.0.N, 10.0.1.N and fd00::N. */
+/* add_host gives host |number| private addresses, 10.0.0.N, 10.0.1.N and fd00::N, and public ones,
+ * 5.0.0.N and 2a00::N. */
 static void add_host(pu_sim *sim, sim_host *h, uint8_t number, const pu_limits *limits) {
-  const pu_sockaddr addrs[3] = {{.family = 4, .ip = {10, 0, 0, number}},
-                                {.family = 4, .ip = {10, 0, 1, number}},
-                                {.family = 6, .ip = {0xfd, [15] = number}}};
+  const pu_sockaddr addrs[] = {{.family = 4, .ip = {10, 0, 0, number}},
+                               {.family = 4, .ip = {10, 0, 1, number}},
+                               {.family = 6, .ip = {0xfd, [15] = number}},
+                               {.family = 4, .ip = {5, 0, 0, number}},
+                               {.family = 6, .ip = {0x2a, [15] = number}}};
   *h = (sim_host){.sim = sim, .number = number, .ip = addrs[0]};
-  assert_int_equal(pu_sim_add_host(sim, "host", addrs, 3, &h->platform), 0);
+  assert_int_equal(pu_sim_add_host(sim, "host", addrs, PU_COUNT(addrs), &h->platform), 0);
   (void)snprintf(h->addr, sizeof(h->addr), "/ip4/10.0.0.%u/tcp/%d", number, SIM_PORT);
   assert_int_equal(sim_host_begin(h, limits, 0), 0);
 }
@@ -29,9 +33,10 @@ static void add_host(pu_sim *sim, sim_host *h, uint8_t number, const pu_limits *
 static int setup(void **state) {
   static const char *const listens[] = {"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"};
   const pu_limits limits = {.dial_ms = 8000};
-  const pu_sockaddr holes[3] = {{.family = 4, .ip = {10, 0, 0, 99}},
-                                {.family = 6, .ip = {0xfd, [15] = 99}},
-                                {.family = 4, .ip = {1, 2, 3, 4}}};
+  const pu_sockaddr holes[] = {{.family = 4, .ip = {10, 0, 0, 99}},
+                               {.family = 6, .ip = {0xfd, [15] = 99}},
+                               {.family = 4, .ip = {5, 0, 0, 99}},
+                               {.family = 6, .ip = {0x2a, [15] = 99}}};
   net *n = calloc(1, sizeof(*n));
   assert_non_null(n);
   assert_int_equal(pu_sim_new(7, &n->sim), 0);
@@ -41,7 +46,7 @@ static int setup(void **state) {
   add_host(n->sim, &n->b, 2, NULL);
   for (size_t i = 0; i < PU_COUNT(listens); i++)
     assert_int_equal(pu_engine_listen(n->b.engine, listens[i], NULL), 0);
-  assert_int_equal(pu_sim_add_host(n->sim, "hole", holes, 3, &n->hole), 0);
+  assert_int_equal(pu_sim_add_host(n->sim, "hole", holes, PU_COUNT(holes), &n->hole), 0);
   assert_int_equal(pu_sim_set_link(n->sim, n->hole, NULL, &down), 0);
   *state = n;
   return 0;
@@ -133,7 +138,7 @@ static void test_failures_are_named(void **state) {
   assert_int_equal(connect(n, &took), PU_E_REFUSED);
   assert_string_equal(answer.detail, "tried /ip4/10.0.0.2/tcp/9: connection refused");
   know(n, "/ip4/10.0.0.77/tcp/4001");
-  sim_run_for(n->sim, 400 * SIM_SECOND); /* the first one rests a while */
+  sim_run_for(n->sim, 400 * SIM_SECOND);                 /* the first one rests a while */
   assert_int_equal(connect(n, &took), PU_E_UNREACHABLE); /* they do not agree */
   assert_non_null(strstr(answer.detail, "/ip4/10.0.0.2/tcp/9: connection refused"));
   assert_non_null(strstr(answer.detail, "/ip4/10.0.0.77/tcp/4001: "));
@@ -349,7 +354,8 @@ static void test_given_up_while_asking(void **state) {
   assert_true(pu_list_empty(&n->a.engine->dials));
 }
 
-/* QUIC comes first; where UDP is lost TCP takes over after a stagger, and after some dials at once. */
+/* QUIC comes first; where UDP is lost TCP takes over after a stagger, and after some dials at once.
+ */
 static void test_quic_first_and_dark(void **state) {
   net *n = *state;
   uint64_t took;
@@ -390,7 +396,8 @@ static void test_names_of_all_kinds(void **state) {
   pu_key_free(key);
   char other_id[PU_PEER_ID_MAX_TEXT];
   (void)pu_peer_id_text(&other, other_id);
-  static const char *const rubbish[] = {"", "dnsaddr=", "dnsaddr=/ip4/1", "v=spf1", "dnsaddr=/dnsaddr/c.example"};
+  static const char *const rubbish[] = {"", "dnsaddr=", "dnsaddr=/ip4/1", "v=spf1",
+                                        "dnsaddr=/dnsaddr/c.example"};
   for (size_t i = 0; i < PU_COUNT(rubbish); i++)
     assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.c.example", rubbish[i]), 0);
   (void)snprintf(text, sizeof text, "dnsaddr=/ip4/10.0.0.99/tcp/1/p2p/%s", other_id);
@@ -405,6 +412,245 @@ static void test_names_of_all_kinds(void **state) {
   know(n, "/dnsaddr/c.example");
   assert_int_equal(connect(n, &took), 0);
   assert_string_equal(remote(), "/ip4/10.0.0.2/tcp/4001");
+}
+
+static void let_go(net *n) {
+  (void)pu_engine_disconnect(n->a.engine, &n->b.id);
+  sim_run_for(n->sim, SIM_SECOND);
+}
+
+static pu_dial_state dial_state(const net *n) {
+  pu_dial_state state;
+  pu_engine_dial_state(n->a.engine, &state);
+  return state;
+}
+
+static void set_udp(net *n, bool passes) {
+  const pu_sim_link link = {.delay_us = DELAY_US, .no_udp = !passes};
+  assert_int_equal(pu_sim_set_link(n->sim, n->a.platform, n->b.platform, &link), 0);
+}
+
+/* The interfaces of another network. */
+static size_t elsewhere(pu_platform *p, pu_sockaddr *out, size_t max) {
+  (void)p;
+  *out = (pu_sockaddr){.family = 4, .ip = {192, 168, 7, 7}};
+  return max > 0 ? 1 : 0;
+}
+
+static void learn_dark(net *n) {
+  uint64_t took;
+  set_udp(n, false);
+  for (unsigned i = 0; i < PU_DARK_AFTER; i++) {
+    assert_false(dial_state(n).udp_dark);
+    assert_int_equal(connect(n, &took), 0);
+    assert_in_range(took, 250000, 250000 + HANDSHAKE_US);
+    let_go(n);
+  }
+  assert_true(dial_state(n).udp_dark);
+  assert_int_equal(connect(n, &took), 0);
+  assert_true(took <= HANDSHAKE_US); /* TCP at once */
+  let_go(n);
+}
+
+static void test_udp_leads_nowhere(void **state) {
+  net *n = *state;
+  uint64_t took;
+  unsigned dials = 0;
+  assert_int_equal(pu_engine_listen(n->b.engine, "/ip4/5.0.0.2/udp/4001/quic-v1", NULL), 0);
+  know(n, "/ip4/5.0.0.2/tcp/4001");
+  know(n, "/ip4/5.0.0.2/udp/4001/quic-v1");
+  learn_dark(n);
+  /* It gets better: one of the next dials finds out. */
+  set_udp(n, true);
+  while (dial_state(n).udp_dark && dials++ < PU_DARK_PROBE) {
+    assert_int_equal(connect(n, &took), 0);
+    let_go(n);
+  }
+  assert_false(dial_state(n).udp_dark);
+  assert_true(dials > 1);
+  assert_int_equal(connect(n, &took), 0);
+  assert_string_equal(remote(), "/ip4/5.0.0.2/udp/4001/quic-v1");
+  let_go(n);
+  /* Another network is another matter. */
+  learn_dark(n);
+  pu_platform_ops ops = *n->a.platform->ops;
+  const pu_platform_ops *before = n->a.platform->ops;
+  ops.interface_addrs = elsewhere;
+  n->a.platform->ops = &ops;
+  assert_int_equal(connect(n, &took), 0);
+  n->a.platform->ops = before;
+  assert_false(dial_state(n).udp_dark);
+  assert_true(took >= 250000);
+  let_go(n);
+  /* And after some time it is forgotten. */
+  learn_dark(n);
+  sim_run_for(n->sim, PU_DARK_FORGET_US);
+  assert_false(dial_state(n).udp_dark);
+}
+
+/* A peer that is away says nothing of the network. */
+static void test_who_is_away_is_not_dark(void **state) {
+  net *n = *state;
+  uint64_t took;
+  know(n, "/ip4/5.0.0.99/udp/4001/quic-v1");
+  know(n, "/ip6/2a00::63/tcp/4001");
+  for (unsigned i = 0; i < 2 * PU_DARK_AFTER; i++)
+    assert_int_not_equal(connect(n, &took), 0);
+  assert_false(dial_state(n).udp_dark);
+  assert_false(dial_state(n).ip6_dark);
+}
+
+static void test_ip6_leads_nowhere(void **state) {
+  net *n = *state;
+  uint64_t took;
+  assert_int_equal(pu_engine_add_addr(n->a.engine, &n->b.id, "/ip6/2a00::63/tcp/1", 60, NULL), 0);
+  know(n, "/ip4/5.0.0.2/tcp/4001");
+  for (unsigned i = 0; i < PU_DARK_AFTER; i++) {
+    assert_false(dial_state(n).ip6_dark);
+    assert_int_equal(connect(n, &took), 0);
+    assert_true(took >= 250000);
+    let_go(n);
+  }
+  assert_true(dial_state(n).ip6_dark);
+  assert_int_equal(connect(n, &took), 0);
+  assert_true(took <= HANDSHAKE_US);
+  let_go(n);
+  sim_run_for(n->sim, 60 * SIM_SECOND); /* the dead one is forgotten */
+  know(n, "/ip6/2a00::2/tcp/4001");     /* this one works, and is tried first in time */
+  for (unsigned i = 0; i <= PU_DARK_PROBE && dial_state(n).ip6_dark; i++) {
+    assert_int_equal(connect(n, &took), 0);
+    let_go(n);
+  }
+  assert_false(dial_state(n).ip6_dark);
+}
+
+/* ---- a look-up that takes its time ---- */
+
+typedef struct slow_name {
+  pu_resolve base;
+  pu_resolve_cb cb; /* NULL: nobody waits */
+  void *data;
+} slow_name;
+
+static slow_name slow;
+
+static void cancel_slow(pu_resolve *r) {
+  ((slow_name *)r)->cb = NULL;
+}
+
+static int resolve_slowly(pu_platform *p, const char *host, uint16_t port, int family,
+                          pu_resolve_cb cb, void *data, pu_resolve **out) {
+  (void)host;
+  (void)port;
+  (void)family;
+  slow = (slow_name){{p, cancel_slow}, cb, data};
+  *out = &slow.base;
+  return 0;
+}
+
+static void test_slow_names(void **state) {
+  net *n = *state;
+  uint64_t took;
+  pu_op *op;
+  const pu_sockaddr b = {.family = 4, .ip = {10, 0, 0, 2}, .port = 4001};
+  pu_platform_ops ops = *n->a.platform->ops;
+  const pu_platform_ops *before = n->a.platform->ops;
+  ops.resolve_start = resolve_slowly;
+  n->a.platform->ops = &ops;
+  /* Nothing else is known: its limit ends it. */
+  know(n, "/dns4/b.example/tcp/4001");
+  assert_int_equal(connect(n, &took), PU_E_TIMEOUT);
+  assert_int_equal(took, 5 * SIM_SECOND);
+  assert_string_equal(answer.detail,
+                      "tried /dns4/b.example/tcp/4001: the look-up of the name took too long");
+  assert_null(slow.cb);
+  /* It joins late those that have begun meanwhile. */
+  sim_run_for(n->sim, 400 * SIM_SECOND);
+  know(n, "/ip4/10.0.0.99/tcp/4001");
+  answer = (sim_answer){0};
+  assert_int_equal(pu_engine_connect(n->a.engine, &n->b.id, 0, 0, sim_on_connect, &answer, &op), 0);
+  sim_run_for(n->sim, 2 * SIM_SECOND);
+  assert_int_equal(answer.calls, 0);
+  slow.cb(slow.data, 0, &b, 1);
+  sim_run_for(n->sim, HANDSHAKE_US);
+  assert_int_equal(answer.status, 0);
+  assert_int_equal(answer.calls, 1);
+  assert_string_equal(remote(), "/ip4/10.0.0.2/tcp/4001");
+  let_go(n);
+  /* It holds nobody up for longer than patience goes. */
+  sim_run_for(n->sim, 400 * SIM_SECOND);
+  know(n, "/ip4/10.0.1.2/tcp/4001");
+  assert_int_equal(connect(n, &took), 0);
+  assert_in_range(took, PU_DIAL_PATIENCE_US, PU_DIAL_PATIENCE_US + 30000 + HANDSHAKE_US);
+  assert_null(slow.cb);
+  n->a.platform->ops = before;
+}
+
+static void know_all_kinds(net *n) {
+  know(n, "/ip4/10.0.0.99/tcp/4001");
+  know(n, "/dnsaddr/c.example");
+  know(n, "/dns4/b.example/tcp/4001");
+  know(n, "/ip4/5.0.0.2/udp/4001/quic-v1");
+}
+
+static void prepare_all_kinds(net *n) {
+  const pu_sockaddr b = {.family = 4, .ip = {10, 0, 0, 2}};
+  assert_int_equal(pu_engine_listen(n->b.engine, "/ip4/5.0.0.2/udp/4001/quic-v1", NULL), 0);
+  assert_int_equal(pu_sim_name(n->sim, "b.example", &b), 0);
+  assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.c.example", "dnsaddr=/dnsaddr/d.example"), 0);
+  assert_int_equal(pu_sim_text(n->sim, "_dnsaddr.d.example", "dnsaddr=/ip6/fd00::2/tcp/4001"), 0);
+}
+
+static void test_given_up_at_every_moment(void **state) {
+  net *n = *state;
+  prepare_all_kinds(n);
+  know_all_kinds(n);
+  for (uint64_t after = 0; after < HANDSHAKE_US; after += 500) {
+    pu_op *op;
+    answer = (sim_answer){0};
+    assert_int_equal(pu_engine_connect(n->a.engine, &n->b.id, 0, 0, sim_on_connect, &answer, &op),
+                     0);
+    sim_run_for(n->sim, after);
+    if (!answer.done)
+      pu_op_cancel(op);
+    sim_run_for(n->sim, 1);
+    assert_true(pu_list_empty(&n->a.engine->dials));
+    assert_int_equal(answer.calls, 1);
+    let_go(n);
+  }
+}
+
+static int as_it_is(void *data, const pu_peer_id *peer, pu_dial_candidate *candidates,
+                    size_t count) {
+  (void)data;
+  (void)peer;
+  (void)candidates;
+  return (int)count;
+}
+
+static void test_each_allocation_fails(void **state) {
+  net *n = *state;
+  unsigned failures = 0;
+  prepare_all_kinds(n);
+  for (uint64_t i = 1;; i++) {
+    uint64_t took;
+    sim_host_end(&n->a);
+    assert_int_equal(sim_host_begin(&n->a, NULL, 0), 0);
+    n->a.engine->rank = as_it_is;
+    know_all_kinds(n);
+    pu_mem_fail_at(&n->a.engine->mem, i);
+    const uint64_t begin = pu_sim_now_us(n->sim);
+    const int rc = sim_connect(&n->a, &n->b, 0, &answer);
+    took = pu_sim_now_us(n->sim) - begin;
+    assert_true(took <= 60 * (uint64_t)SIM_SECOND);
+    const bool reached = n->a.engine->mem.fail_at == 0;
+    failures += rc != 0;
+    if (!reached) {
+      assert_int_equal(rc, 0);
+      break;
+    }
+  }
+  assert_true(failures > 5);
 }
 
 static void test_the_engine_closes(void **state) {
@@ -446,6 +692,12 @@ int main(void) {
       TEST(test_given_up_while_asking),
       TEST(test_quic_first_and_dark),
       TEST(test_names_of_all_kinds),
+      TEST(test_udp_leads_nowhere),
+      TEST(test_who_is_away_is_not_dark),
+      TEST(test_ip6_leads_nowhere),
+      TEST(test_slow_names),
+      TEST(test_given_up_at_every_moment),
+      TEST(test_each_allocation_fails),
       TEST(test_the_engine_closes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

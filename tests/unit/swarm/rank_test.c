@@ -1,10 +1,10 @@
 /* The order of dialling, as a table, and what is learned about UDP. */
 #include "swarm/rank.h"
-#include "peerup/defs.h"
-#include "platform/assert.h"
 
 #include <string.h>
 
+#include "peerup/defs.h"
+#include "platform/assert.h"
 #include "support/cmocka.h"
 
 #define Q PU_MA_KIND_QUIC
@@ -20,10 +20,10 @@ typedef struct row {
   uint64_t delay_us; /* wanted */
 } row;
 
-static void check(const row *rows, size_t count, bool dark) {
+static void check(const row *rows, size_t count, pu_rank_dark dark) {
   pu_rank_item items[16];
   for (size_t i = 0; i < count; i++)
-    items[i] = (pu_rank_item){rows[i].kind, rows[i].family, rows[i].is_public, i, 0};
+    items[i] = (pu_rank_item){rows[i].kind, rows[i].family, rows[i].is_public, i, false, 0};
   pu_rank(items, count, dark);
   for (size_t i = 0; i < count; i++) {
     assert_int_equal(items[i].delay_us, rows[items[i].index].delay_us);
@@ -32,6 +32,9 @@ static void check(const row *rows, size_t count, bool dark) {
   }
 }
 
+#define LIGHT ((pu_rank_dark){false, false})
+#define NO_UDP ((pu_rank_dark){.udp = true})
+#define NO_IP6 ((pu_rank_dark){.ip6 = true})
 #define CHECK(dark, ...)                     \
   do {                                       \
     static const row rows[] = {__VA_ARGS__}; \
@@ -40,28 +43,37 @@ static void check(const row *rows, size_t count, bool dark) {
 
 static void table(void **state) {
   (void)state;
-  CHECK(false, {T, 4, true, 0});
-  CHECK(false, {C, 4, true, 0}, {C, 4, true, 250 * MS}); /* nothing else is known: at once */
-  CHECK(false, {T, 4, true, 250 * MS}, {Q, 4, true, 0});
-  CHECK(false, {T, 4, true, 750 * MS}, {T, 6, true, 500 * MS}, {Q, 4, true, 250 * MS},
+  CHECK(LIGHT, {T, 4, true, 0});
+  CHECK(LIGHT, {C, 4, true, 0}, {C, 4, true, 250 * MS}); /* nothing else is known: at once */
+  CHECK(LIGHT, {T, 4, true, 250 * MS}, {Q, 4, true, 0});
+  CHECK(LIGHT, {T, 4, true, 750 * MS}, {T, 6, true, 500 * MS}, {Q, 4, true, 250 * MS},
         {Q, 6, true, 0});
-  CHECK(false, {C, 4, true, 500 * MS}, {Q, 4, true, 0}, {T, 4, true, 250 * MS});
-  CHECK(false, {C, 4, true, 200 * MS}, {Q, 4, false, 0}, {T, 4, false, 30 * MS});
+  CHECK(LIGHT, {C, 4, true, 500 * MS}, {Q, 4, true, 0}, {T, 4, true, 250 * MS});
+  CHECK(LIGHT, {C, 4, true, 200 * MS}, {Q, 4, false, 0}, {T, 4, false, 30 * MS});
   /* Private ones first, public ones a little behind. */
-  CHECK(false, {Q, 4, true, 30 * MS}, {Q, 4, false, 0}, {T, 4, true, 280 * MS},
+  CHECK(LIGHT, {Q, 4, true, 30 * MS}, {Q, 4, false, 0}, {T, 4, true, 280 * MS},
         {T, 4, false, 30 * MS});
-  CHECK(false, {W, 4, true, 1250 * MS}, {Q, 4, true, 0}, {T, 4, true, 250 * MS});
-  CHECK(false, {W, 4, true, 0});
+  CHECK(LIGHT, {W, 4, true, 1250 * MS}, {Q, 4, true, 0}, {T, 4, true, 250 * MS});
+  CHECK(LIGHT, {W, 4, true, 0});
   /* Five of QUIC hold TCP up by two staggers. */
-  CHECK(false, {Q, 4, true, 0}, {Q, 4, true, 250 * MS}, {Q, 4, true, 500 * MS},
+  CHECK(LIGHT, {Q, 4, true, 0}, {Q, 4, true, 250 * MS}, {Q, 4, true, 500 * MS},
         {Q, 4, true, 750 * MS}, {Q, 4, true, 1000 * MS}, {T, 4, true, 500 * MS});
 }
 
 static void dark_table(void **state) {
   (void)state;
-  CHECK(true, {Q, 4, true, 1000 * MS}, {T, 4, true, 0});
-  CHECK(true, {Q, 4, true, 0});                          /* reachable by nothing else */
-  CHECK(true, {Q, 4, false, 0}, {T, 4, false, 30 * MS}); /* near ones are another matter */
+  CHECK(NO_UDP, {Q, 4, true, 1000 * MS}, {T, 4, true, 0});
+  CHECK(NO_UDP, {Q, 4, true, 0});                          /* reachable by nothing else */
+  CHECK(NO_UDP, {Q, 4, false, 0}, {T, 4, false, 30 * MS}); /* near ones are another matter */
+  CHECK(NO_UDP, {Q, 4, true, 1000 * MS}, {W, 4, true, 0});
+  CHECK(NO_UDP, {C, 4, true, 500 * MS}, {C, 4, false, 750 * MS}, {Q, 6, true, 0},
+        {Q, 4, true, 250 * MS});
+  CHECK(NO_IP6, {Q, 6, true, 1250 * MS}, {T, 6, true, 1500 * MS}, {Q, 4, true, 0},
+        {T, 4, true, 250 * MS}, {C, 6, true, 500 * MS});
+  CHECK(NO_IP6, {T, 6, true, 0}, {T, 6, true, 250 * MS});
+  CHECK(NO_IP6, {T, 6, false, 0}, {T, 4, false, 30 * MS});
+  CHECK(((pu_rank_dark){true, true}), {Q, 6, true, 1000 * MS}, {Q, 4, true, 1250 * MS},
+        {T, 6, true, 1500 * MS}, {T, 4, true, 0});
 }
 
 static void learns_and_forgets(void **state) {
