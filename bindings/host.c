@@ -339,10 +339,11 @@ static int core_host(lua_State *L) {
   pul_check_outside(L, pul_runtime_get(L));
   pu_engine_config config = {.log_level = 1};
   pu_error err = {0};
-  lua_createtable(L, 0, 5); // [options, fields]
+  lua_createtable(L, 0, 6); // [options, fields]
   (void)keep_function(L, 2, PUL_HOST_POLICY, true);
   bool events = keep_function(L, 2, PUL_HOST_ON_EVENT, false);
   bool logs = keep_function(L, 2, PUL_HOST_ON_LOG, false);
+  bool ranks = keep_function(L, 2, PUL_HOST_ON_DIAL, false);
   lua_newtable(L);
   lua_setfield(L, 2, PUL_HOST_HANDLERS);
   lua_newtable(L);
@@ -369,6 +370,8 @@ static int core_host(lua_State *L) {
   config.loop = h->rt->loop;
   config.policy = pul_policy_ask;
   config.policy_data = h;
+  config.rank = ranks ? pul_policy_rank : NULL;
+  config.rank_data = h;
   config.on_event = events ? pul_notice_event : NULL;
   config.event_data = h;
   config.log = logs ? on_log : NULL;
@@ -451,6 +454,16 @@ static int host_disconnect(lua_State *L) {
   OPEN_HOST(h);
   PEER_ARG(2, peer);
   lua_pushinteger(L, (lua_Integer)pu_engine_disconnect(h->engine, &peer));
+  return 1;
+}
+
+static int host_dial_state(lua_State *L) {
+  OPEN_HOST(h);
+  pu_dial_state state;
+  pu_engine_dial_state(h->engine, &state);
+  lua_createtable(L, 0, 2);
+  set_flag(L, "udp_dark", state.udp_dark);
+  set_flag(L, "ip6_dark", state.ip6_dark);
   return 1;
 }
 
@@ -709,6 +722,7 @@ void pul_host_open(lua_State *L) {
                                      {"known_addrs", host_known_addrs},
                                      {"connect", pul_host_connect},
                                      {"disconnect", host_disconnect},
+                                     {"dial_state", host_dial_state},
                                      {"close_conn", host_close_conn},
                                      {"recheck", host_recheck},
                                      {"protect", host_protect},

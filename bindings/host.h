@@ -33,6 +33,7 @@ typedef struct pul_host {
 #define PUL_HOST_POLICY "policy"
 #define PUL_HOST_ON_EVENT "on_event"
 #define PUL_HOST_ON_LOG "on_log"
+#define PUL_HOST_ON_DIAL "on_dial"
 #define PUL_HOST_HANDLERS "handlers" /* protocol -> function */
 #define PUL_HOST_PROXIES "proxies"   /* number -> {proxy, function} */
 
@@ -56,6 +57,8 @@ extern const char *const pul_host_levels[];
 
 /* pul_policy_ask is the engine's policy function; |data| is the host. */
 int pul_policy_ask(void *data, const pu_question *question);
+/* pul_policy_rank is its pu_rank_fn. */
+int pul_policy_rank(void *data, const pu_peer_id *peer, pu_dial_candidate *candidates, size_t count);
 
 /* ---- notice.c: events go to Lua from the loop, in order, through a bounded queue ---- */
 

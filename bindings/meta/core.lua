@@ -155,6 +155,10 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---Answers at once: true allows; all else, an error or too many instructions too, denies. It may not
 ---wait nor call the engine. The second value is a reason, for the log.
 ---@field policy fun(question: peerup.question): boolean, string?
+---Answers at once, as policy does, which of a peer's addresses are dialled, in which order and after
+---which delay (delay_ms): a list of some of the candidates given, changed or not. An error, too many
+---instructions or anything else denies the dial. The policy is asked about each of them afterwards.
+---@field on_dial (fun(peer: string, candidates: peerup.dial_candidate[]): peerup.dial_candidate[])?
 ---Called from the loop, in order; may call the engine, may not wait.
 ---@field on_event fun(event: peerup.event)?
 ---May not call the engine.
@@ -170,6 +174,13 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---@field protocol string?
 ---@field addr string
 ---@field relayed boolean
+
+---@class peerup.dial_candidate
+---@field id integer        which of them it is
+---@field addr string
+---@field transport "tcp"|"ws"|"wss"|"quic-v1"|"circuit"
+---@field relayed boolean
+---@field delay_ms integer  after the dial's begin
 
 ---@class peerup.event
 ---@field type "connected"|"disconnected"|"identified"|"addresses"|"reserved"|"reservation_lost"
@@ -225,6 +236,9 @@ function host:known_addrs(peer) end
 function host:connect(peer, options) end
 ---@return integer closed
 function host:disconnect(peer) end
+---What dialling has learned of this network: QUIC or IPv6 to public addresses leads nowhere.
+---@return {udp_dark: boolean, ip6_dark: boolean}
+function host:dial_state() end
 ---@param id integer
 ---@return boolean closed
 function host:close_conn(id) end
