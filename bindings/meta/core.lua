@@ -304,8 +304,8 @@ function host:proxy_expose(protocol, target, on_event) end
 function host:set_log_level(level) end
 ---@return integer bytes
 function host:memory() end
----What each limit allows, what is used of it (by the fullest peer, address ...), and what was refused
----since the host was made.
+---What each limit allows, what is used of it (by the fullest peer, address ...), and what was
+---refused since the host was made.
 ---@return {name: string, used: integer, limit: integer, refused: integer}[]
 function host:limits() end
 ---Limits the inbound streams of one protocol, all together and for each peer; 0: the default.

@@ -531,7 +531,8 @@ describe("services", function()
       "--interval", "10ms", "--config", w.laptop.path)
     assert.equal(0, code, errors)
     assert.matches("^PING %w+ %(%w+%.%.%.%)\nConnecting...\n"
-      .. "Connected %[RELAYED%] via /ip4/[^\n]+/p2p%-circuit %(%l+ over tcp%)\n\nseq=1 rtt=[%d.]+ms "
+      .. "Connected %[RELAYED%] via /ip4/[^\n]+/p2p%-circuit %(%l+ over tcp%)\n\n"
+      .. "seq=1 rtt=[%d.]+ms "
       .. "path=%[RELAYED%]\nseq=2 rtt=[%d.]+ms path=%[%u+%]\n\n%-%-%- %w+ ping statistics %-%-%-\n"
       .. "2 sent, 2 received, 0%% loss, rtt min/avg/max = [%d.]+/[%d.]+/[%d.]+ ms\n$", out)
     code, out = support.run({ home = dir.path }, "ping", "--json", "-c", "1", w.home.peer_id,
@@ -569,7 +570,8 @@ describe("the proxy command", function()
       return ctx.text():match("TCP proxy listening on localhost:(%d+)\n")
     end)
     assert.is_truthy(local_port, ctx.text() .. ctx.errors())
-    assert.matches("Connected %[RELAYED%] via /ip4/127.0.0.1/tcp/.* %(%l+ over tcp%) %(%d+ms%)\n", ctx.text())
+    assert.matches("Connected %[RELAYED%] via /ip4/127.0.0.1/tcp/.* %(%l+ over tcp%) %(%d+ms%)\n",
+      ctx.text())
     assert.equal("ABC", ask(tonumber(local_port), "abc"))
     -- Both sides are on one machine: a direct path follows, and is told of.
     assert.is_truthy(eventually(10, function()
