@@ -155,9 +155,10 @@ function core.fs.write_atomic(path, bytes, mode) end
 ---Answers at once: true allows; all else, an error or too many instructions too, denies. It may not
 ---wait nor call the engine. The second value is a reason, for the log.
 ---@field policy fun(question: peerup.question): boolean, string?
----Answers at once, as policy does, which of a peer's addresses are dialled, in which order and after
----which delay (delay_ms): a list of some of the candidates given, changed or not. An error, too many
----instructions or anything else denies the dial. The policy is asked about each of them afterwards.
+---Answers at once, as policy does, which of a peer's addresses are dialled, in which order and
+---after which delay (delay_ms): a list of some of the candidates given, changed or not. An error,
+---too many instructions or anything else denies the dial. The policy is asked about each of them
+---afterwards.
 ---@field on_dial (fun(peer: string, candidates: peerup.dial_candidate[]): peerup.dial_candidate[])?
 ---Called from the loop, in order; may call the engine, may not wait.
 ---@field on_event fun(event: peerup.event)?

@@ -2,7 +2,8 @@ local core = require "peerup.core"
 package.path = os.getenv "PEERUP_SOURCE" .. "/tests/support/?.lua;" .. package.path
 local hosts = require "hosts"
 
---- Connects to a host that listens on TCP and QUIC, with this hook; returns the connection or nil, the
+--- Connects to a host that listens on TCP and QUIC, with this hook; returns the connection or
+--- nil, the
 --- error, what the hook was given, and the log.
 local function try(on_dial)
   local calls, log, dialled = {}, {}, {}
@@ -71,14 +72,18 @@ describe("on_dial", function()
       { "nothing", function() end, "a nil, not a list" },
       { "a string", function() return "all" end, "a string, not a list" },
       { "other things", function() return { 7 } end, "a list that holds a number" },
-      { "an invented one", function(c) return { { id = #c + 1, delay_ms = 0 } } end, "none of those given" },
-      { "none", function(c) return { { id = 1.5, delay_ms = c[1].delay_ms } } end, "none of those given" },
+      { "an invented one", function(c) return { { id = #c + 1, delay_ms = 0 } } end,
+        "none of those given" },
+      { "none", function(c) return { { id = 1.5, delay_ms = c[1].delay_ms } } end,
+        "none of those given" },
       { "too many", function(c) return { c[1], c[1], c[1] } end, "more addresses than" },
       { "no delay", function(c) c[1].delay_ms = "soon" return c end, "no number of milliseconds" },
-      { "a negative delay", function(c) c[1].delay_ms = -1 return c end, "no number of milliseconds" },
+      { "a negative delay", function(c) c[1].delay_ms = -1 return c end,
+        "no number of milliseconds" },
       { "no number", function(c) c[1].delay_ms = 0 / 0 return c end, "no number of milliseconds" },
       { "no end", function() while true do end end, "over its budget" },
-      { "no end inside pcall", function() while true do pcall(string.rep, "x", 10) end end, "over its budget" },
+      { "no end inside pcall", function() while true do pcall(string.rep, "x", 10) end end,
+        "over its budget" },
     }
     for _, answer in ipairs(answers) do
       local name, on_dial, why = table.unpack(answer)
