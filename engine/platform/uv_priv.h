@@ -34,6 +34,7 @@ struct uv_door {
   size_t watched;   /* descriptors: while there are any, the loop goes on */
   bool dispatching; /* inside the events of |epoll|: closed watches wait in |gone| */
   pu_watch *gone;
+  pu_sockaddr dns; /* asked for TXT records; family 0: whom the system asks */
   bool freeing;
   void (*done)(void *data);
   void *done_data;

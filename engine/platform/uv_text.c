@@ -1,16 +1,23 @@
 /* TXT look-ups of the libuv door: the C library's resolver in libuv's thread pool, with a deadline.
  * The thread owns the request until it is done; a cancelled or late one is freed then. */
+#include "platform/uv_text.h"
+
 #include <netdb.h>
 #include <resolv.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/assert.h"
 #include "platform/dns_text.h"
 #include "platform/uv_priv.h"
 
 #define ANSWER_BYTES 16384u
 #define NAME_BYTES 256u
 #define DEADLINE_US 10000000u
+/* Each server is asked twice and waited for some 3 seconds, so that neither a thread nor the end of
+ * the door is held up for long after the deadline. */
+#define WAIT_S 3
+#define TRIES 2
 
 typedef struct uv_text {
   pu_resolve base;
@@ -19,6 +26,7 @@ typedef struct uv_text {
   pu_resolve_text_cb cb; /* NULL: cancelled or told */
   void *data;
   char name[NAME_BYTES];
+  pu_sockaddr server; /* family 0: the system's */
   int status;
   pu_dns_texts texts;
 } uv_text;
@@ -34,6 +42,14 @@ static void on_work(uv_work_t *work) {
     return;
   r->status = PU_E_IO;
   if (res_ninit(&state) == 0) {
+    state.retrans = WAIT_S;
+    state.retry = TRIES;
+    if (r->server.family != 0) {
+      struct sockaddr_storage native;
+      (void)pu_uv_to_native(&r->server, &native);
+      memcpy(&state.nsaddr_list[0], &native, sizeof state.nsaddr_list[0]);
+      state.nscount = 1;
+    }
     const int len = res_nquery(&state, r->name, ns_c_in, ns_t_txt, answer, (int)ANSWER_BYTES);
     const int why = state.res_h_errno;
     res_nclose(&state);
@@ -92,6 +108,7 @@ int pu_uv_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, 
   r->cb = cb;
   r->data = data;
   r->work.data = r;
+  r->server = d->dns;
   memcpy(r->name, name, len + 1);
   pu_timer_init(&r->deadline, p, on_deadline, r);
   if (pu_timer_after(&r->deadline, DEADLINE_US) != 0) {
@@ -106,4 +123,9 @@ int pu_uv_resolve_text(pu_platform *p, const char *name, pu_resolve_text_cb cb, 
   d->handles++;
   *out = &r->base;
   return 0;
+}
+
+void pu_uv_text_server(pu_platform *p, const pu_sockaddr *server) {
+  PU_ASSERT(server->family == 4);
+  ((uv_door *)p)->dns = *server;
 }
