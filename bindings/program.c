@@ -9,6 +9,7 @@
 #include <lualib.h>
 #include <luv/lhandle.h>
 #include <luv/luv.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,12 @@ static int fail(lua_State *L) {
   return EXIT_FAILED;
 }
 
+/* is_cut_off tells whether the reader of our standard output has gone, as `| head` does. */
+static bool is_cut_off(void) {
+  struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 int pul_program_run(const pul_program *p) {
   (void)signal(SIGPIPE, SIG_IGN);
   uv_loop_t loop;
@@ -237,7 +244,7 @@ int pul_program_run(const pul_program *p) {
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&loop);
   }
-  if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+  if ((fflush(stdout) != 0 || ferror(stdout) != 0) && !is_cut_off()) {
     (void)fprintf(stderr, "peerup: cannot write to standard output: %s\n", strerror(errno));
     if (code == 0)
       code = EXIT_FAILED;

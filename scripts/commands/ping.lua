@@ -90,7 +90,8 @@ end
 local function pings(ctx, args, state)
   local results = {}
   local pause = state.interval / 1e9
-  while not ctx.stopped and (args.count == 0 or #results < args.count) do
+  while not ctx.stopped and not ctx.out.closed
+    and (args.count == 0 or #results < args.count) do
     if #results > 0 and not task.sleep(pause) then break end
     if ctx.stopped then break end
     local seconds, problem = once(state)

@@ -161,9 +161,11 @@ function M.parser(command)
       parser:flag(names, option.help):target(target)
     else
       local help = option.help
-      if option.default then help = ("%s (default %s)"):format(help, option.default) end
+      if (option.default or "") ~= "" then
+        help = ("%s (default %s)"):format(help, option.default)
+      end
       parser:option(names, help):target(target):argname(option.value or "<" .. option[1] .. ">")
-        :convert(convert[option.type]):default(option.default)
+        :convert(convert[option.type]):default(option.default):show_default(false)
     end
   end
   return parser

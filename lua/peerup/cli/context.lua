@@ -33,7 +33,8 @@ function M.process()
   -- Progress and results must appear when they happen, also through a pipe.
   io.stdout:setvbuf("line")
   return M.new {
-    out = output.new(function(text) io.stdout:write(text) end, is_terminal(1), no_color),
+    out = output.new(function(text) return io.stdout:write(text) ~= nil end, is_terminal(1),
+      no_color),
     err = output.new(function(text) io.stderr:write(text) end, is_terminal(2), no_color),
     env = os.getenv,
     home = os.getenv "HOME",

@@ -5,11 +5,12 @@ local term = require "peerup.cli.term"
 local M = {}
 
 ---@class peerup.output
+---@field closed boolean?  nobody reads any more
 local Output = {}
 Output.__index = Output
 
 --- Makes an output.
----@param write fun(text: string)
+---@param write fun(text: string): boolean?  false when it could not
 ---@param is_terminal boolean?
 ---@param no_color string?
 ---@return peerup.output
@@ -19,29 +20,29 @@ function M.new(write, is_terminal, no_color)
 end
 
 function Output:write(text)
-  self.sink(text)
+  if self.sink(text) == false then self.closed = true end
 end
 
 --- Writes a line; format arguments are optional.
 function Output:line(text, ...)
   if select("#", ...) > 0 then text = text:format(...) end
-  self.sink((text or "") .. "\n")
+  self:write((text or "") .. "\n")
 end
 
 --- Writes a line in a colour.
 function Output:paint(color, text, ...)
   if select("#", ...) > 0 then text = text:format(...) end
-  self.sink(self.term:paint(color, text) .. "\n")
+  self:write(self.term:paint(color, text) .. "\n")
 end
 
 --- Writes a value as JSON, indented by two.
 function Output:json(value)
-  self.sink(json.encode(value, 2) .. "\n")
+  self:write(json.encode(value, 2) .. "\n")
 end
 
 --- Writes a value as one line of JSON.
 function Output:json_line(value)
-  self.sink(json.encode(value) .. "\n")
+  self:write(json.encode(value) .. "\n")
 end
 
 return M

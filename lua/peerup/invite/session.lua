@@ -236,8 +236,9 @@ end
 --- Says what to do when the relay turns us away.
 local function refused_by_relay(problem, relay, own_id)
   return err.say(problem.code,
-    ("The relay %s did not let us in: %s. Is the invite still active? If "
-    .. "the relay serves only peers it knows, its operator runs: peerup relay authorize %s")
+    ("The relay %s did not let us in: %s. The likeliest causes:\n"
+    .. "  - the invite has ended: it was used, has expired, or was stopped; ask for a new code\n"
+    .. "  - the relay lets no guests in; then its operator runs: peerup relay authorize %s")
     :format(relay.addr, tostring(problem), own_id))
 end
 

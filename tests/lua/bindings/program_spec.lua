@@ -96,6 +96,16 @@ describe("a program", function()
     assert.matches("cannot write to standard output: No space left", err)
   end))
 
+  it("is content when its reader has enough", async(function()
+    assert(core.fs.write_atomic(script, "while io.write(('x'):rep(9999)) do end return 0",
+      tonumber("600", 8)))
+    local code, out, err = run("/bin/sh", { "-c", '{ "$0" "$@"; echo "code $?" >&2; } | head -c 3',
+      RUNNER, SOURCE .. "/lua", SOURCE .. "/scripts", BUILD .. "/lib", script })
+    assert.equal(0, code)
+    assert.equal("xxx", out)
+    assert.equal("code 0\n", err)
+  end))
+
   it("does not take code from the working directory", async(function()
     assert(core.fs.write_atomic(directory .. "/evil.lua", "return 'evil'", tonumber("600", 8)))
     local code, out = run_script([[

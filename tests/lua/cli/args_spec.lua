@@ -77,9 +77,10 @@ describe("help", function()
       assert.is_nil(a)
       assert.equal("help", problem.code)
       for _, text in ipairs { "does x", "--count", "-c", "-n", "--non-interactive", "--config",
-        "target", "default 4" } do
+        "target", "(default 4)" } do
         assert.is_truthy(problem.message:find(text, 1, true), text)
       end
+      assert.is_nil(problem.message:find("(default:", 1, true)) -- said once
     end
   end)
 end)
