@@ -15,6 +15,55 @@ local function sorted(list, field)
   return list
 end
 
+local function rows_text(row)
+  return function(data)
+    local lines = {}
+    for _, item in ipairs(data) do lines[#lines + 1] = row(item) .. "\n" end
+    return table.concat(lines)
+  end
+end
+
+-- ---- paths ----
+
+local TRANSPORTS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
+
+--- Transport and IP version of an address, in the API's words; of one through a relay, those of the
+--- connection to the relay.
+local function address_words(addr)
+  local transport = TRANSPORTS[net.transport(addr)] or "unknown"
+  local ip = addr:find("^/ip4/") and "ipv4" or addr:find("^/ip6/") and "ipv6" or "unknown"
+  return transport, ip
+end
+
+local function local_time(unix_ms)
+  local text = os.date("%Y-%m-%dT%H:%M:%S%z", unix_ms // 1000)
+  text = text:gsub("(%d%d)(%d%d)$", "%1:%2")
+  return (text:gsub("%+00:00$", "Z"))
+end
+
+local function paths(state)
+  local host = state.node.host
+  local list, seen = json.array(), {}
+  for _, standing in ipairs(host:conns()) do
+    if not seen[standing.peer] then
+      seen[standing.peer] = true
+      local conn = host:best_conn(standing.peer) or standing
+      local transport, ip = address_words(conn.addr)
+      local rtt = (conn.rtt_us or 0) > 0 and conn.rtt_us / 1000 or nil
+      list[#list + 1] = json.object("peer_id", conn.peer, "path_type", node.path_of(conn),
+        "address", conn.addr, "connected_at", local_time(conn.opened_unix_ms),
+        "transport", transport, "ip_version", ip, "last_rtt_ms", rtt)
+    end
+  end
+  return sorted(list, "peer_id")
+end
+
+local function path_row(p)
+  return ("%s\t%s\t%s\t%s\trtt=%s"):format(keys.short(p.peer_id), p.path_type, p.transport,
+    p.ip_version, p.last_rtt_ms and ("%.1fms"):format(p.last_rtt_ms) or "-")
+end
+local paths_text = rows_text(path_row)
+
 -- ---- status ----
 
 local function status(state)
@@ -41,7 +90,7 @@ local function status(state)
     "has_global_ipv6", interfaces.global_ipv6, "has_global_ipv4", interfaces.global_ipv4,
     "is_relaying", false, "reachability", json.object("grade", reachability.grade,
       "label", reachability.label, "description", reachability.description),
-    "limits", limits.counts(n.host))
+    "paths", paths(state), "limits", limits.counts(n.host))
 end
 
 local function status_text(data)
@@ -60,6 +109,8 @@ local function status_text(data)
     lines[#lines + 1] = ("%s: %d"):format(key, #list)
     for _, addr in ipairs(list) do lines[#lines + 1] = "  " .. addr end
   end
+  lines[#lines + 1] = "paths: " .. #data.paths
+  for _, path in ipairs(data.paths) do lines[#lines + 1] = "  " .. path_row(path) end
   local refusals = limits.refusals(data.limits)
   if #refusals > 0 then lines[#lines + 1] = "limits: " .. #refusals end
   for _, refusal in ipairs(refusals) do lines[#lines + 1] = "  " .. refusal end
@@ -75,14 +126,6 @@ local function services(state)
       "local_address", exposed.local_address, "enabled", true)
   end
   return sorted(list, "name")
-end
-
-local function rows_text(row)
-  return function(data)
-    local lines = {}
-    for _, item in ipairs(data) do lines[#lines + 1] = row(item) .. "\n" end
-    return table.concat(lines)
-  end
 end
 
 local services_text = rows_text(function(s)
@@ -120,46 +163,6 @@ end
 local peers_text = rows_text(function(p)
   return ("%s\t%s\t%d addrs"):format(keys.short(p.id), p.agent_version or "unknown",
     p.addresses == json.null and 0 or #p.addresses)
-end)
-
--- ---- paths ----
-
-local TRANSPORTS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
-
---- Transport and IP version of an address, in the API's words; of one through a relay, those of the
---- connection to the relay.
-local function address_words(addr)
-  local transport = TRANSPORTS[net.transport(addr)] or "unknown"
-  local ip = addr:find("^/ip4/") and "ipv4" or addr:find("^/ip6/") and "ipv6" or "unknown"
-  return transport, ip
-end
-
-local function local_time(unix_ms)
-  local text = os.date("%Y-%m-%dT%H:%M:%S%z", unix_ms // 1000)
-  text = text:gsub("(%d%d)(%d%d)$", "%1:%2")
-  return (text:gsub("%+00:00$", "Z"))
-end
-
-local function paths(state)
-  local host = state.node.host
-  local list, seen = json.array(), {}
-  for _, standing in ipairs(host:conns()) do
-    if not seen[standing.peer] then
-      seen[standing.peer] = true
-      local conn = host:best_conn(standing.peer) or standing
-      local transport, ip = address_words(conn.addr)
-      local rtt = (conn.rtt_us or 0) > 0 and conn.rtt_us / 1000 or nil
-      list[#list + 1] = json.object("peer_id", conn.peer, "path_type", node.path_of(conn),
-        "address", conn.addr, "connected_at", local_time(conn.opened_unix_ms),
-        "transport", transport, "ip_version", ip, "last_rtt_ms", rtt)
-    end
-  end
-  return sorted(list, "peer_id")
-end
-
-local paths_text = rows_text(function(p)
-  return ("%s\t%s\t%s\t%s\trtt=%s"):format(keys.short(p.peer_id), p.path_type, p.transport,
-    p.ip_version, p.last_rtt_ms and ("%.1fms"):format(p.last_rtt_ms) or "-")
 end)
 
 -- ---- auth ----

@@ -119,7 +119,7 @@ describe("status", function()
       assert.matches("^peer_id: " .. A .. "\nversion: 1.2.3\nuptime: 90s\nconnected_peers: 2\n"
         .. "services: 2\nglobal_ipv6: %a+\nglobal_ipv4: %a+\nis_relaying: false\n"
         .. "reachability: %[%a%] %a+ %- [^\n]+\nlisten_addresses: 1\n  /ip4/127.0.0.1/tcp/42723\n"
-        .. "relay_addresses: 1\n  /ip4/", body)
+        .. "relay_addresses: 1\n  /ip4/[^\n]+\npaths: %d\n  [^\t]+\t%u+\t%l+\tipv%d\t", body)
       assert.is_truthy(body:find("\nlimits: 2\n  connections.pending: refused 7 times at 128 "
         .. "(raise limits.connections.pending)\n  memory.handshake: refused 2 times at 65536\n",
         1, true))
