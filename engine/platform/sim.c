@@ -6,15 +6,22 @@
  * host run through the same heap as on a real loop, and what a host cannot do there (be called
  * inside the call that asked, say) it cannot do here either.
  *
- * Hosts have addresses. A link between two hosts has
- *   delay and jitter   a segment arrives after delay + 0..jitter, and never before an earlier one
- *   loss               a lost segment arrives a retransmission time-out later, doubled each time
- * (at least 200 ms or two round trips); a lost connection request after 1, 2, 4 ... s. There is no
- * congestion control and no fast retransmit: loss costs time only rate               the bytes of
- * all connections in one direction leave one after the other cut                the connection is
- * reset, and both sides are told down               nothing passes: segments wait and come in order
- * when it is up again, resets are lost, a dial goes on asking and times out after 63 s A host's
- * connections to itself have a perfect link.
+ * Hosts have addresses. A link between two hosts has these properties:
+ *
+ * - delay and jitter: a segment arrives after delay + 0..jitter, and never before an earlier one.
+ *
+ * - loss: a lost segment arrives a retransmission time-out later, doubled each time (at least 200
+ *   ms or two round trips); a lost connection request after 1, 2, 4 ... s. There is no congestion
+ *   control and no fast retransmit: loss costs time only.
+ *
+ * - rate: the bytes of all connections in one direction leave one after the other.
+ *
+ * - cut: the connection is reset, and both sides are told.
+ *
+ * - down: nothing passes: segments wait and come in order when it is up again, resets are lost, a
+ *   dial goes on asking and times out after 63 s.
+ *
+ * A host's connections to itself have a perfect link.
  *
  * TCP is by segment, not by packet: what one write gave, at most 64 KiB each, so that a run of
  * minutes costs thousands of events, not millions. A connection is made in one round trip, and
@@ -25,8 +32,14 @@
  * listener and dials only with PU_LISTEN_REUSE_PORT, and a pair of addresses is used once at a
  * time.
  *
- * Not modelled: address translation and firewalls, two dials that meet (simultaneous open),
- * TIME_WAIT, connections that die of a link that stays down, running out of memory or descriptors.
+ * UDP is by datagram, and a link does to each what it does to packets: jitter reorders them, what
+ * is lost stays lost, what finds the queue before the rate full is dropped, and so is what is
+ * longer than the path takes. Datagrams have a queue of their own: they neither wait for TCP's
+ * bytes nor hold them up.
+ *
+ * Not modelled: address translation (but for a UDP socket's change of address) and firewalls, two
+ * dials that meet (simultaneous open), TIME_WAIT, connections that die of a link that stays down,
+ * running out of memory or descriptors.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -35,7 +35,8 @@ PU_MUST_CHECK int pu_sim_set_link(pu_sim *sim, pu_platform *a, pu_platform *b,
 /* pu_sim_cut resets every connection between two hosts (either NULL: any). */
 void pu_sim_cut(pu_sim *sim, pu_platform *a, pu_platform *b);
 /* pu_sim_udp_rebind gives every UDP socket of |host| a new address and port as seen by others, as a NAT
- * does that has forgotten it: |ip| of the same family. What is sent to the old one is lost. */
+ * does that has forgotten it: |ip| of the same family. What is sent to the old one is lost. The host
+ * itself goes on to know the address that it had. */
 void pu_sim_udp_rebind(pu_sim *sim, pu_platform *host, const pu_sockaddr *ip);
 /* pu_sim_name makes |name| resolve to |addr|. */
 PU_MUST_CHECK int pu_sim_name(pu_sim *sim, const char *name, const pu_sockaddr *addr);

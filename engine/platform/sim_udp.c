@@ -2,8 +2,9 @@
  * damaged, too long for the path, or too many for its queue. The model as a whole is at the top of
  * sim.c.
  *
- * A socket keeps at most RECEIVE_BYTES that were not read; the rest is lost, as on a real one.
- * Sending never blocks. Sockets live until the end of the network, as events refer to them. */
+ * A socket keeps at most RECEIVE_BYTES that were not read; the rest is lost, as on a real one. So
+ * is a datagram longer than the room that its reader gives. Sending never blocks. Sockets live
+ * until the end of the network, as events refer to them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,12 +109,29 @@ static sim_udp *find_socket(pu_sim *sim, const pu_sockaddr *to) {
   return NULL;
 }
 
+/* inside_of writes the address that a socket's own host knows it by, or returns false: a wildcard
+ * of a family that the host has no address of. */
+static bool inside_of(const sim_udp *u, pu_sockaddr *out) {
+  const sim_host *h = host_of(u);
+  *out = u->bound;
+  if (!is_any(&u->bound))
+    return true;
+  for (size_t i = 0; i < h->addr_count; i++)
+    if (h->addrs[i].family == u->bound.family) {
+      memcpy(out->ip, h->addrs[i].ip, sizeof out->ip);
+      return true;
+    }
+  return false;
+}
+
 static void arrive(pu_sim *sim, sim_event *e) {
   datagram *d = e->target;
   sim_udp *u = find_socket(sim, &d->to);
   if (u == NULL || u->waiting_bytes + d->len > RECEIVE_BYTES)
     return;
-  e->memory = NULL; /* the socket's now */
+  e->memory = NULL;        /* the socket's now */
+  if (u->seen.family != 0) /* the translator hides itself from the one it translates for */
+    (void)inside_of(u, &d->to);
   d->next = NULL;
   if (u->last != NULL)
     u->last->next = d;
@@ -138,17 +156,11 @@ static datagram *copy_of(const sim_udp *u, const pu_datagrams *b, const uint8_t 
   d->to = b->remote;
   d->ecn = b->ecn;
   d->len = len;
-  d->from = u->bound;
+  (void)inside_of(u, &d->from);
   if (u->seen.family != 0)
     d->from = u->seen;
   else if (is_any(&u->bound) && b->local.family == u->bound.family && !is_any(&b->local))
     memcpy(d->from.ip, b->local.ip, sizeof d->from.ip);
-  else if (is_any(&u->bound))
-    for (size_t i = 0; i < host_of(u)->addr_count; i++)
-      if (host_of(u)->addrs[i].family == u->bound.family) {
-        memcpy(d->from.ip, host_of(u)->addrs[i].ip, sizeof d->from.ip);
-        break;
-      }
   memcpy(d->data, data, len);
   return d;
 }
@@ -189,13 +201,25 @@ static void send_one(sim_udp *u, const pu_datagrams *b, const uint8_t *data, siz
 
 ssize_t sim_udp_send(pu_udp *base, const pu_datagrams *batch) {
   sim_udp *u = (sim_udp *)base;
-  if (batch->remote.family != u->bound.family)
+  pu_sockaddr from;
+  if (batch->remote.family != u->bound.family || !inside_of(u, &from))
     return PU_E_UNREACHABLE;
+  if (batch->segment > PU_UDP_BATCH_BYTES && batch->len > PU_UDP_BATCH_BYTES)
+    return PU_E_TOO_BIG;
   for (size_t at = 0; at < batch->len; at += batch->segment) {
     const size_t len = batch->len - at < batch->segment ? batch->len - at : batch->segment;
     send_one(u, batch, batch->data + at, len);
   }
   return (ssize_t)batch->len;
+}
+
+static void drop_first(sim_udp *u) {
+  datagram *d = u->first;
+  u->first = d->next;
+  if (u->first == NULL)
+    u->last = NULL;
+  u->waiting_bytes -= d->len;
+  free(d);
 }
 
 /* sim_udp_recv joins datagrams of one sender and size, as a kernel does. */
@@ -221,13 +245,14 @@ ssize_t sim_udp_recv(pu_udp *base, pu_datagrams *batches, size_t n) {
       memcpy(data + b->len, d->data, d->len);
       b->len += d->len;
       whole = d->len == b->segment;
-      u->first = d->next;
-      if (u->first == NULL)
-        u->last = NULL;
-      u->waiting_bytes -= d->len;
-      free(d);
+      drop_first(u);
     }
-    count += b->len > 0;
+    if (b->len == 0) { /* longer than the room */
+      drop_first(u);
+      b->len = room;
+    } else {
+      count++;
+    }
   }
   return count == 0 ? PU_E_AGAIN : (ssize_t)count;
 }
