@@ -12,7 +12,7 @@ listen_only() {
   sed -i "s|^  listen_addresses:.*|&\n${lines%\\n}|" "$config"
 }
 # told FILE WORD PATH TRANSPORT...: the line of a command that names the path and how it is made.
-told() { grep -qE "^$2 \[$3\] via [^ ]+ \((tls|noise) over $4\)" "$1"; }
+told() { grep -qE "^$2 \[$3\] via [^ ]+ \(tls over $4\)" "$1"; }
 # path_is TYPE TRANSPORT PEER: home's daemon shows this path to the peer, as text and as data.
 path_is() {
   local rows
@@ -57,7 +57,7 @@ try() {
   stop proxy || true
   start_proxy proxy laptop proxy home web 0
   wait_for 20 "the proxy goes around the relay, over $shown" \
-    grep -qE "^(Connected|Path is now) \[DIRECT\] via [^ ]+ \((tls|noise) over $shown\)" "$WORK/proxy.log"
+    grep -qE "^(Connected|Path is now) \[DIRECT\] via [^ ]+ \(tls over $shown\)" "$WORK/proxy.log"
   check "home shows the direct path" path_is DIRECT "$api" "$ID_laptop"
   check "a file on it is the same" same "$want" "$(fetch_sha "http://localhost:$PORT/file")"
   stop proxy || true
