@@ -1,6 +1,6 @@
 /* The engine's questions to Lua: may this be? Which addresses, in which order? Answered at once by
- * functions that may not wait, may not call the engine, and have a budget of instructions. Whatever goes
- * wrong means deny, and is logged. */
+ * functions that may not wait, may not call the engine, and have a budget of instructions. Whatever
+ * goes wrong means deny, and is logged. */
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>

@@ -2,9 +2,8 @@ local core = require "peerup.core"
 package.path = os.getenv "PEERUP_SOURCE" .. "/tests/support/?.lua;" .. package.path
 local hosts = require "hosts"
 
---- Connects to a host that listens on TCP and QUIC, with this hook; returns the connection or
---- nil, the
---- error, what the hook was given, and the log.
+--- Connects to a host that listens on TCP and QUIC, with this hook; returns the connection or nil,
+--- the error, what the hook was given, the log, and what was dialled.
 local function try(on_dial)
   local calls, log, dialled = {}, {}, {}
   local server <close> = hosts.new()
@@ -66,24 +65,35 @@ describe("on_dial", function()
   end))
 
   it("denies the dial when anything is wrong with it", async(function()
+    local function changed(delay_ms)
+      return function(candidates)
+        candidates[1].delay_ms = delay_ms
+        return candidates
+      end
+    end
+    local function constant(value)
+      return function()
+        return value
+      end
+    end
+    local function forever()
+      while true do
+        pcall(string.rep, "x", 10)
+      end
+    end
     local answers = {
       { "an error", function() error "no idea" end, "no idea" },
       { "an error that is no text", function() error {} end, "error that is no text" },
-      { "nothing", function() end, "a nil, not a list" },
-      { "a string", function() return "all" end, "a string, not a list" },
-      { "other things", function() return { 7 } end, "a list that holds a number" },
-      { "an invented one", function(c) return { { id = #c + 1, delay_ms = 0 } } end,
-        "none of those given" },
-      { "none", function(c) return { { id = 1.5, delay_ms = c[1].delay_ms } } end,
-        "none of those given" },
+      { "nothing", constant(nil), "a nil, not a list" },
+      { "a string", constant "all", "a string, not a list" },
+      { "other things", constant { 7 }, "a list that holds a number" },
+      { "an invented one", constant { { id = 3, delay_ms = 0 } }, "none of those given" },
+      { "half a one", constant { { id = 1.5, delay_ms = 0 } }, "none of those given" },
       { "too many", function(c) return { c[1], c[1], c[1] } end, "more addresses than" },
-      { "no delay", function(c) c[1].delay_ms = "soon" return c end, "no number of milliseconds" },
-      { "a negative delay", function(c) c[1].delay_ms = -1 return c end,
-        "no number of milliseconds" },
-      { "no number", function(c) c[1].delay_ms = 0 / 0 return c end, "no number of milliseconds" },
-      { "no end", function() while true do end end, "over its budget" },
-      { "no end inside pcall", function() while true do pcall(string.rep, "x", 10) end end,
-        "over its budget" },
+      { "no delay", changed "soon", "no number of milliseconds" },
+      { "a negative delay", changed(-1), "no number of milliseconds" },
+      { "no number", changed(0 / 0), "no number of milliseconds" },
+      { "no end", forever, "over its budget" },
     }
     for _, answer in ipairs(answers) do
       local name, on_dial, why = table.unpack(answer)
