@@ -91,13 +91,31 @@ static void let_go(attempt *a, int status, const char *why) {
   }
 }
 
+static bool is_direct(const pu_way *w) {
+  return w->target.kind != PU_MA_KIND_CIRCUIT;
+}
+
 /* had_chance notes what kind of way leads nowhere, it seems. */
 static void had_chance(const attempt *a) {
   const pu_way *w = a->way;
-  if (!w->is_public || w->target.kind == PU_MA_KIND_CIRCUIT)
+  if (!w->is_public || !is_direct(w))
     return;
   a->dial->udp_failed = a->dial->udp_failed || w->target.kind == PU_MA_KIND_QUIC;
   a->dial->ip6_failed = a->dial->ip6_failed || w->target.addr.family == 6;
+}
+
+/* judge lets the direct addresses rest that had a stagger more time than the one that won. */
+static void judge(dial *d, const attempt *winner, uint64_t took_us, uint64_t now_us) {
+  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++) {
+    const attempt *a = &d->attempts[i];
+    if (a->way == NULL || a == winner || !is_direct(a->way))
+      continue;
+    const uint64_t more_us = a->way->is_public ? PU_RANK_PUBLIC_US : PU_RANK_PRIVATE_US;
+    if (now_us - a->began_us < took_us + more_us)
+      continue;
+    had_chance(a);
+    pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[a->way->known], false);
+  }
 }
 
 /* learn compares the way that worked with those that did not. That QUIC fails says something of
@@ -105,14 +123,12 @@ static void had_chance(const attempt *a) {
 static void learn(dial *d, const attempt *winner) {
   pu_engine *e = d->engine;
   const pu_way *w = winner->way;
-  const uint64_t now = pu_now_us(e->platform), took = now - winner->began_us;
-  if (w->target.kind == PU_MA_KIND_CIRCUIT || !w->is_public)
+  const uint64_t now = pu_now_us(e->platform);
+  if (!is_direct(w))
     return;
-  for (size_t i = 0; i < PU_DIAL_PARALLEL; i++) {
-    const attempt *a = &d->attempts[i];
-    if (a->way != NULL && a != winner && now - a->began_us >= took + CHANCE_US)
-      had_chance(a);
-  }
+  judge(d, winner, now - winner->began_us, now);
+  if (!w->is_public)
+    return;
   if (w->target.kind == PU_MA_KIND_QUIC)
     pu_dark_forget(&e->udp_dark);
   else if (d->udp_failed)
@@ -174,10 +190,6 @@ static void finish(dial *d, pu_conn *conn, int status, const char *detail) {
   tell_waiters(d, conn, status, detail);
   if (--d->busy == 0)
     free_dial(d);
-}
-
-static bool is_direct(const pu_way *w) {
-  return w->target.kind != PU_MA_KIND_CIRCUIT;
 }
 
 /* has_direct says whether a direct address may still answer. */
@@ -451,8 +463,8 @@ static void on_ready(void *data, pu_conn *conn, int status, const char *detail) 
     attempt_failed(a, status, detail);
     return;
   }
-  pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[a->way->known], true);
   learn(d, a);
+  pu_peerstore_dialled(d->engine->peerstore, &d->peer, &d->known[a->way->known], true);
   pu_timer_stop(&a->limit);
   a->way = NULL;
   a->conn = NULL;
