@@ -589,8 +589,11 @@ static int write_now(pu_session *base, pu_session_stream *stream, pu_span io) {
     return PU_E_CLOSED;
   if (st->stopped || st->over)
     return 0;
-  const ssize_t taken = write_some(st, &io, io.len);
-  return taken == (ssize_t)io.len ? 0 : PU_E_NOMEM;
+  if (write_some(st, &io, io.len) == (ssize_t)io.len)
+    return 0;
+  st->nomem = true; /* a part of it may be on its way, and nobody says the rest */
+  soon(st);
+  return PU_E_NOMEM;
 }
 
 static void resume(pu_session *base, pu_session_stream *stream) {
