@@ -303,6 +303,7 @@ static void begin(uint64_t seed) {
   sim_host_knows(&w.friend, &w.victim);
   sim_host_knows(&w.newcomer, &w.victim);
   must_connect(&w.friend, "the friend"); /* so its address is known */
+  sim_run_for(w.sim, SIM_SECOND);        /* to the victim, too, which is done later */
   (void)pu_engine_disconnect(w.friend.engine, &w.victim.id);
   sim_run_for(w.sim, SIM_SECOND);
   w.idle_bytes = pu_engine_memory(w.victim.engine);
