@@ -13,6 +13,8 @@
 #define RESET_MIN_BYTES 22u /* of an answer: below it is told from a packet by its length */
 #define RESET_MAX_BYTES 40u
 #define INITIAL_MIN_BYTES 1200u
+#define VERSIONS_MAX_BYTES \
+  544u /* of a version negotiation: connection IDs of other versions have up to 255 */
 
 /* ---- connection IDs ---- */
 
@@ -270,7 +272,7 @@ static void send_versions(quic_endpoint *ep, const pu_datagrams *from,
                           const ngtcp2_version_cid *vc) {
   pu_quic *q = ep->quic;
   static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
-  uint8_t out[256], random;
+  uint8_t out[VERSIONS_MAX_BYTES], random;
   if (!pu_quic_spend(q, &q->vn_budget, PU_QUIC_RESETS_PER_S))
     return;
   pu_random(q->config.platform, &random, 1);
@@ -407,14 +409,22 @@ static void dispatch(quic_endpoint *ep, const pu_datagrams *from, uint8_t *data,
     return;
   }
   const int status = ngtcp2_pkt_decode_version_cid(&vc, data, len, QUIC_CID_BYTES);
-  if (status == NGTCP2_ERR_VERSION_NEGOTIATION && ep->listening && len >= INITIAL_MIN_BYTES) {
+  /* ngtcp2 knows drafts and version 2, too; we speak version 1 only, and 0 is that of a
+   * negotiation. */
+  const bool foreign = status == NGTCP2_ERR_VERSION_NEGOTIATION ||
+                       (status == 0 && (data[0] & 0x80) != 0 && vc.version != 0 &&
+                        vc.version != NGTCP2_PROTO_VER_V1);
+  if (foreign && ep->listening && len >= INITIAL_MIN_BYTES) {
     send_versions(ep, from, &vc);
     return;
   }
-  if (status != 0) {
+  if (status != 0 || foreign) {
     q->stats.dropped++;
     return;
   }
+  pu_quic_make_room(q);
+  if (ep->closed)
+    return;
   const quic_entry *e = find(ep, vc.dcid, vc.dcidlen);
   if (e != NULL && e->session != NULL) {
     pu_quic_session_read(e->session, from, data, len);

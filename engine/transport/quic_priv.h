@@ -128,7 +128,7 @@ struct quic_stream {
   bool spilled;     /* |rx| holds what the user has not been offered */
   bool fin_seen, eof_told;
   bool reset_seen, nomem;
-  bool useless;      /* the peer neither reads nor sends any more, and we write */
+  bool useless;           /* the peer neither reads nor sends any more, and we write */
   bool is_new, accepting; /* of the peer, not told yet */
   bool over;              /* QUIC has forgotten it */
   bool dead;              /* freed when |busy| is 0 */
@@ -150,14 +150,15 @@ struct quic_session {
   pu_timer timer;
   pu_list link; /* endpoint->sessions */
   pu_list streams, sending, events, waiters;
-  pu_list touch, wait;        /* quic->touched, endpoint->waiting */
-  pu_sockaddr remote, local;  /* local: family 0 before the peer's first packet */
+  pu_list touch, wait;       /* quic->touched, endpoint->waiting */
+  pu_sockaddr remote, local; /* local: of a server, where the first packet came to; else family 0 */
   pu_security_result *result; /* until on_secured */
   const char *verify_why;
   int verify_status;
   uint64_t bytes_in, bytes_out, queued_bytes, crypto_bytes;
   uint64_t window_max, rtt_ns;
-  uint64_t unread, owed; /* bytes that wait for their readers; that the peer has no credit for again */
+  uint64_t unread,
+      owed; /* bytes that wait for their readers; that the peer has no credit for again */
   uint64_t send_limit; /* bytes of one stream that may wait for their acknowledgement */
   unsigned corks;
   bool begun, handshake_done, open, half_open, ended, closed;
@@ -211,8 +212,10 @@ void pu_quic_session_touch(quic_session *s);
  * streams, bytes, ends), and then what there is to say is written. */
 void pu_quic_begin_batch(pu_quic *q);
 void pu_quic_end_batch(pu_quic *q);
-/* pu_quic_settle tells the users, inside a batch, when the gather memory is full. */
-void pu_quic_settle(pu_quic *q);
+/* pu_quic_make_room tells the users inside a batch when there is no room for the bytes of one more
+ * datagram. They may close any session, so it is called before one is looked for, never while
+ * sessions are walked. */
+void pu_quic_make_room(pu_quic *q);
 /* pu_quic_session_failed notes what ends the connection; the owner is told at the end of the batch.
  */
 void pu_quic_session_failed(quic_session *s, int error);

@@ -103,8 +103,8 @@ static quic_session *new_session(quic_endpoint *ep, const pu_session_config *con
   s->window_max =
       config->window_budget < PU_QUIC_WINDOW_MAX ? config->window_budget : PU_QUIC_WINDOW_MAX;
   pu_quic_memory(s);
-  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters, &s->touch, &s->wait,
-                            &s->blocks};
+  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters,
+                            &s->touch,   &s->wait,    &s->blocks};
   for (size_t i = 0; i < PU_COUNT(lists); i++)
     pu_list_init(lists[i]);
   pu_timer_init(&s->timer, config->platform, on_timer, s);
@@ -367,18 +367,12 @@ void pu_quic_session_read(quic_session *s, const pu_datagrams *packet, uint8_t *
   const ngtcp2_pkt_info info = {.ecn = packet->ecn};
   if (s->closed || s->fault != 0)
     return;
-  if (s->quic->gather_len + QUIC_GATHER_SPARE > QUIC_GATHER_BYTES ||
-      s->quic->piece_count + QUIC_PIECES_PER_DATAGRAM > QUIC_PIECES_MAX) {
-    pu_quic_settle(s->quic);
-    if (s->closed)
-      return;
-  }
   s->bytes_in += len;
-  s->local = packet->local;
   pu_quic_path(&s->endpoint->bound, &packet->remote, &path);
   const int status = ngtcp2_conn_read_pkt(s->conn, &path.path, &info, data, len, s->quic->batch_ns);
-  /* A stream with a thousand holes takes no further piece behind them. The packet is not acknowledged then,
-   * and comes again when some are filled: as if it was lost, of which there was much already. */
+  /* A stream with a thousand holes takes no further piece behind them. The packet is not
+   * acknowledged then, and comes again when some are filled: as if it was lost, of which there was
+   * much already. */
   if (status == NGTCP2_ERR_INTERNAL)
     s->quic->stats.dropped++;
   else if (status != 0)
@@ -493,7 +487,7 @@ void pu_quic_begin_batch(pu_quic *q) {
 }
 
 /* settle tells the users of all touched sessions; what they touch by it is touched again. */
-void pu_quic_settle(pu_quic *q) {
+static void settle(pu_quic *q) {
   pu_list told;
   pu_list_init(&told);
   while (!pu_list_empty(&q->touched)) {
@@ -516,9 +510,15 @@ void pu_quic_settle(pu_quic *q) {
   }
 }
 
+void pu_quic_make_room(pu_quic *q) {
+  if (q->gather_len + QUIC_GATHER_SPARE > QUIC_GATHER_BYTES ||
+      q->piece_count + QUIC_PIECES_PER_DATAGRAM > QUIC_PIECES_MAX)
+    settle(q);
+}
+
 void pu_quic_end_batch(pu_quic *q) {
   if (q->batching == 1) {
-    pu_quic_settle(q);
+    settle(q);
     while (!pu_list_empty(&q->touched)) {
       quic_session *s = PU_CONTAINER_OF(q->touched.next, quic_session, touch);
       pu_list_remove(&s->touch);
