@@ -240,7 +240,7 @@ static int stream_discard(lua_State *L) {
 static int ended(lua_State *L, const pul_stream *st) {
   if (st->open == NULL)
     return pul_error_closed(L, "stream");
-  if (st->status != 0 && st->status != PU_E_EOF) {
+  if (st->status != 0 && st->status != PU_E_EOF && !st->eof) {
     if (st->code == 0)
       return pul_error_return(L, st->status, NULL);
     lua_pushfstring(L, "stream code %d", (int)st->code);
@@ -268,7 +268,7 @@ static int have_read(lua_State *L, pul_stream *st, size_t need, size_t max, bool
     return take(L, st, st->len < max ? st->len : max);
   if (st->open != NULL && st->s != NULL && !st->eof)
     return 0;
-  if (st->open != NULL && (st->status == 0 || st->status == PU_E_EOF) && exact) {
+  if (st->open != NULL && (st->status == 0 || st->status == PU_E_EOF || st->eof) && exact) {
     lua_pushfstring(L, "after %d of %d bytes", (int)st->len, (int)need);
     return pul_error_return(L, PU_E_EOF, lua_tostring(L, -1));
   }

@@ -19,6 +19,12 @@ void pu_fifo_init(pu_fifo *q, pu_mem *mem, size_t max) {
   *q = (pu_fifo){.mem = mem, .max = max};
 }
 
+void pu_fifo_move(pu_fifo *from, pu_fifo *to) {
+  *to = *from;
+  from->first = from->last = NULL;
+  from->len = 0;
+}
+
 void pu_fifo_clear(pu_fifo *q) {
   while (q->first != NULL) {
     pu_fifo_chunk *next = q->first->next;

@@ -16,6 +16,8 @@ typedef struct pu_fifo {
 } pu_fifo;
 
 void pu_fifo_init(pu_fifo *q, pu_mem *mem, size_t max);
+/* pu_fifo_move makes |to| what |from| is, which is empty then. */
+void pu_fifo_move(pu_fifo *from, pu_fifo *to);
 /* pu_fifo_clear drops all bytes and memory. */
 void pu_fifo_clear(pu_fifo *q);
 /* pu_fifo_push copies |len| bytes to the end, all or nothing: PU_E_LIMIT above |max|, PU_E_NOMEM. */

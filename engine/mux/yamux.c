@@ -65,12 +65,23 @@ void yamux_enter(pu_yamux *y) {
   y->depth++;
 }
 
+/* tell_room: a stream that the peer never acknowledged has ended, and another may be opened. */
+static void tell_room(pu_yamux *y) {
+  if (!y->full_said || y->status != 0 || y->unacked >= PU_YAMUX_MAX_UNACKED)
+    return;
+  y->full_said = false;
+  if (y->config.callbacks->on_acked != NULL)
+    y->config.callbacks->on_acked(y->config.user, NULL);
+}
+
 void yamux_leave(pu_yamux *y) {
   PU_ASSERT(y->depth > 0);
   /* Unblocking inside output could not call on_writable there; the outermost call makes up for it.
    */
-  if (y->depth == 1)
+  if (y->depth == 1) {
     yamux_drain(y);
+    tell_room(y);
+  }
   if (--y->depth == 0)
     reap(y);
 }
@@ -264,6 +275,8 @@ void yamux_end(pu_yamux *y, int status, uint32_t code, const char *why) {
   while (!pu_list_empty(&y->live)) {
     pu_yamux_stream *s = PU_CONTAINER_OF(y->live.next, pu_yamux_stream, node);
     yamux_forget(s);
+    if (s->queue.len > 0 && !s->delivering && y->config.callbacks->on_rest != NULL)
+      y->config.callbacks->on_rest(s->user, &s->queue, s->fin_received);
     y->config.callbacks->on_reset(s->user, status, code);
   }
   yamux_leave(y);

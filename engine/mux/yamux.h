@@ -42,8 +42,8 @@ typedef struct pu_yamux_callbacks {
   /* on_stream: the peer opened a stream. 0 accepts it (set its user pointer by
    * pu_yamux_stream_set_user); a negative return refuses it (RST with |*code|). */
   int (*on_stream)(void *user, pu_yamux_stream *s, uint32_t *code);
-  /* on_acked: the peer acknowledged a stream we opened (NULL: one that was closed meanwhile), so that
-   * another may be opened. May be NULL. */
+  /* on_acked: the peer acknowledged a stream we opened (NULL: one that was closed meanwhile), or, with
+   * NULL, one that it had not acknowledged has ended: another may be opened. May be NULL. */
   void (*on_acked)(void *user, void *stream_user);
   /* on_data offers bytes in order; returns how many were taken. Fewer than all pauses the stream:
    * the rest waits in its queue until pu_yamux_stream_resume. What was taken, and the room around
@@ -53,6 +53,10 @@ typedef struct pu_yamux_callbacks {
   void (*on_eof)(void *stream_user);
   /* on_writable: pu_yamux_stream_space became positive after a write found too little. */
   void (*on_writable)(void *stream_user);
+  /* on_rest: the session ended, and what the reader has not taken yet is in |rest|, from which it may
+   * be moved; |eof|: it is all that the peer had to say. on_reset follows. May be NULL. Not of a stream
+   * whose on_data ended the session. */
+  void (*on_rest)(void *stream_user, pu_fifo *rest, bool eof);
   /* on_reset: the stream ended before its time: RST with |code| from the peer (status PU_E_RESET),
    * there was no memory for its queue (PU_E_NOMEM; the peer got an RST), or the session ended
    * (other status; of PU_E_EOF |code| is the go-away's). The stream is gone when the call returns.

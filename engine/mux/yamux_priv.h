@@ -56,8 +56,9 @@ struct pu_yamux {
   bool reading;    /* inside pu_yamux_read: now_us is fresh */
   bool in_output;
   bool blocked;
-  bool draining; /* inside yamux_drain */
-  bool away;     /* we sent a go-away */
+  bool draining;  /* inside yamux_drain */
+  bool away;      /* we sent a go-away */
+  bool full_said; /* PU_E_NO_STREAMS was said for |unacked|, and on_acked has not followed */
 
   /* parser */
   uint8_t header[PU_YAMUX_HEADER];

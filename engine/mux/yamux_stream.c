@@ -154,6 +154,7 @@ void yamux_on_ack(pu_yamux_stream *s) {
     return;
   s->acked = true;
   y->unacked--;
+  y->full_said = false; /* who cannot be served now says so again */
   if (y->config.callbacks->on_acked != NULL)
     y->config.callbacks->on_acked(y->config.user, s->closed ? NULL : s->user);
 }
@@ -172,8 +173,10 @@ void yamux_on_rst(pu_yamux_stream *s, uint32_t code) {
 int pu_yamux_open(pu_yamux *y, void *stream_user, pu_yamux_stream **out) {
   if (y->status != 0 || y->away)
     return PU_E_CLOSED;
-  if (y->unacked >= PU_YAMUX_MAX_UNACKED || y->next_id > UINT32_MAX)
+  if (y->unacked >= PU_YAMUX_MAX_UNACKED || y->next_id > UINT32_MAX) {
+    y->full_said = y->next_id <= UINT32_MAX;
     return PU_E_NO_STREAMS;
+  }
   pu_yamux_stream *s = yamux_stream_new(y, (uint32_t)y->next_id, true, stream_user);
   if (s == NULL)
     return PU_E_NOMEM;

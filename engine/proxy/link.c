@@ -106,7 +106,7 @@ static void end(pu_link *l, int status, const char *detail) {
     else
       pu_stream_reset(s, 0);
   }
-  pu_tcp_close(l->tcp, status != 0);
+  pu_tcp_close(l->tcp, status != 0 && !l->peer_eof); /* what is behind an end must arrive */
   l->tcp = NULL;
   pu_list_remove(&l->node);
   p->link_count--;

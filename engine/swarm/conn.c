@@ -45,13 +45,14 @@ static void reap(pu_conn *c) {
 }
 
 /* on_reap frees what has been closed; it runs from the loop, where no call is inside a connection.
- */
+ * Streams whose readers are slow keep theirs. */
 static void on_reap(void *data) {
   pu_engine *e = data;
   PU_LIST_EACH(&e->graveyard, node, tmp) {
     pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
     PU_ASSERT(c->busy == 0);
-    reap(c);
+    if (c->stream_count == 0)
+      reap(c);
   }
 }
 
@@ -67,6 +68,7 @@ void pu_conns_init(pu_engine *e) {
 void pu_conns_reap(pu_engine *e) {
   pu_timer_stop(&e->reap);
   on_reap(e);
+  PU_ASSERT(pu_list_empty(&e->graveyard));
   pu_table_deinit(&e->conns_by_id);
   pu_table_deinit(&e->conns_by_peer);
   pu_limits_deinit(&e->limiter);
@@ -134,6 +136,19 @@ static bool is_idle(pu_conn *c) {
   return p == NULL || p->protect == 0;
 }
 
+/* is_draining says whether the peer has still to take what closed streams have written, or had at the last
+ * look. */
+static bool is_draining(pu_conn *c, uint64_t now) {
+  const bool before = c->draining_since_us != 0;
+  if (!c->session->ops->has_unsent(c->session)) {
+    c->draining_since_us = 0;
+    return before;
+  }
+  if (!before)
+    c->draining_since_us = now;
+  return now - c->draining_since_us < PU_CONN_UNSENT_US;
+}
+
 /* arm_timer sets the timer for when the connection will have been idle long enough, if nothing
  * happens. */
 static void arm_timer(pu_conn *c) {
@@ -148,8 +163,12 @@ static void on_timer(void *data) {
     pu_conn_end(c, PU_E_TIMEOUT, "the handshake took too long");
     return;
   }
-  if (pu_now_us(e->platform) >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
-    if (is_idle(c)) {
+  const uint64_t now = pu_now_us(e->platform);
+  if (now >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
+    const bool idle = is_idle(c);
+    if (!idle)
+      c->draining_since_us = 0;
+    if (idle && !is_draining(c, now)) {
       pu_conn_end(c, 0, "idle");
       return;
     }
@@ -250,6 +269,7 @@ static void on_end(void *user, int status, const char *why) {
   char limit[PU_CONN_DETAIL];
   if (status == PU_E_RELAY_LIMIT)
     say_limit(&c->info, limit);
+  c->keeps_rests = true;
   pu_conn_end(c, status, status == PU_E_RELAY_LIMIT ? limit : why);
 }
 
@@ -278,6 +298,7 @@ static const pu_session_events session_events = {
     .on_data = pu_stream_on_data,
     .on_eof = pu_stream_on_eof,
     .on_writable = pu_stream_on_writable,
+    .on_rest = pu_stream_on_rest,
     .on_reset = pu_stream_on_reset,
     .on_end = on_end,
     .on_path = on_path,
@@ -497,6 +518,16 @@ static pu_conn *conn_after(pu_engine *e, uint64_t id) {
   return NULL;
 }
 
+/* end_rests ends what readers still get of connections that have ended, of |peer| (NULL: all). What comes
+ * to lie behind them meanwhile was ended by us, and keeps none. */
+static void end_rests(pu_engine *e, const pu_peer_id *peer, int status) {
+  PU_LIST_EACH(&e->graveyard, node, tmp) {
+    pu_conn *c = PU_CONTAINER_OF(node, pu_conn, link);
+    if (peer == NULL || pu_peer_id_equal(&c->peer, peer))
+      pu_streams_end_rests(c, status);
+  }
+}
+
 size_t pu_engine_disconnect(pu_engine *e, const pu_peer_id *peer) {
   size_t count = 0;
   uint64_t id = 0;
@@ -507,12 +538,14 @@ size_t pu_engine_disconnect(pu_engine *e, const pu_peer_id *peer) {
       count++;
     }
   }
+  end_rests(e, peer, PU_E_GONE);
   return count;
 }
 
 void pu_conns_end(pu_engine *e, int status, const char *detail) {
   for (pu_conn *c; (c = conn_after(e, 0)) != NULL;)
     pu_conn_end(c, status, detail);
+  end_rests(e, NULL, PU_E_GONE);
 }
 
 void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
@@ -542,11 +575,14 @@ void pu_conn_info_get(const pu_conn *c, pu_conn_info *out) {
     (void)snprintf(out->agent, sizeof out->agent, "%s", p->agent);
 }
 
-bool pu_conn_recheck(pu_conn *c) {
+static bool is_allowed(pu_conn *c) {
   const pu_question dial = {
       .ask = PU_ASK_DIAL, .peer = &c->peer, .addr = c->addr, .relayed = c->info.relayed};
-  int status = c->outbound ? pu_policy_ask(c->engine, &dial) : ask_inbound(c);
-  if (status == 0)
+  return (c->outbound ? pu_policy_ask(c->engine, &dial) : ask_inbound(c)) == 0;
+}
+
+bool pu_conn_recheck(pu_conn *c) {
+  if (is_allowed(c))
     return false;
   pu_conn_end(c, PU_E_DENIED, "no longer allowed by policy");
   return true;
@@ -561,6 +597,13 @@ size_t pu_engine_recheck(pu_engine *e) {
       continue;
     if (pu_conn_recheck(c))
       ended++;
+    else
+      ended += pu_streams_recheck(c);
+  }
+  PU_LIST_EACH(&e->graveyard, c_node, c_tmp) {
+    pu_conn *c = PU_CONTAINER_OF(c_node, pu_conn, link);
+    if (c->stream_count > 0 && !is_allowed(c))
+      pu_streams_end_rests(c, PU_E_DENIED);
     else
       ended += pu_streams_recheck(c);
   }

@@ -1,6 +1,6 @@
 /* A connection: a session (transport/session.h), the policy's word about it, and its streams. Life: made
  * by pu_conn_new (pending until secured and multiplexed), open, closed; a closed one is freed when no call
- * can be inside it any more. */
+ * can be inside it any more, and its streams' readers have what came before the end. */
 #ifndef PU_SWARM_CONN_H
 #define PU_SWARM_CONN_H
 
@@ -9,6 +9,8 @@
 #include "transport/session.h"
 
 #define PU_CONN_DETAIL 200
+/* What the peer does not take keeps a connection without streams from idle closing for so long. */
+#define PU_CONN_UNSENT_US (1800u * 1000000u)
 
 typedef struct pu_conn_ready {
   /* The outbound connection is open (0), or failed: |conn| is gone when the call returns. */
@@ -34,9 +36,11 @@ struct pu_conn {
   pu_table_node by_id, by_peer; /* |by_peer| while open */
   pu_list waiting;     /* opens that wait for the session to take another stream */
   uint64_t opened_us, idle_since_us;
+  uint64_t draining_since_us; /* 0: the peer has taken all that closed streams wrote, at the last look */
   uint64_t keep_until_us; /* it does not count as idle before: a peer that others reach through us */
   uint64_t opened_unix_ms;
   bool outbound, open, closed, identified;
+  bool keeps_rests;    /* it ended by itself: what came before goes to the readers yet */
   unsigned busy;       /* calls inside the connection: it is freed at none */
   char end_detail[PU_CONN_DETAIL];
 };
@@ -76,9 +80,12 @@ PU_MUST_CHECK int pu_stream_accept(pu_conn *c, pu_session_stream *ss, uint32_t *
 size_t pu_stream_on_data(void *stream, pu_span data);
 void pu_stream_on_eof(void *stream);
 void pu_stream_on_writable(void *stream);
+void pu_stream_on_rest(void *stream, pu_fifo *rest, bool eof);
 void pu_stream_on_reset(void *stream, int status, uint32_t code);
-/* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE. */
+/* pu_streams_end ends all streams of a connection that is going, with PU_E_GONE, but those whose readers
+ * still get what came before, when it keeps their rests; pu_streams_end_rests ends these. */
 void pu_streams_end(pu_conn *c);
+void pu_streams_end_rests(pu_conn *c, int status);
 /* open.c: pu_opens_go_on lets waiting opens go on, pu_opens_end fails them. */
 void pu_opens_go_on(pu_conn *c);
 void pu_opens_end(pu_conn *c);

@@ -92,7 +92,8 @@ struct pu_engine {
   pu_rx_memory rx;
   uint8_t *scratch; /* PU_SCRATCH_BYTES: for whoever reads local sockets, within one event */
   pu_list conns;    /* pu_conn.link, all that are not closed */
-  pu_list graveyard; /* closed ones, freed by |reap| */
+  pu_list graveyard; /* closed ones, freed by |reap| when they have no streams any more */
+  uint32_t rest_count; /* streams among them (swarm/stream.h) */
   pu_timer reap;
   uint64_t next_conn_id;
   uint32_t conn_count; /* of |conns| */

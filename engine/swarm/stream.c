@@ -20,11 +20,12 @@ static const pu_session_ops *ops(const pu_stream *s) {
 }
 
 static void reset_below(pu_stream *s, uint32_t code) {
-  ops(s)->reset(s->conn->session, s->ss, code);
+  if (!s->cut)
+    ops(s)->reset(s->conn->session, s->ss, code);
 }
 
 static size_t space(const pu_stream *s) {
-  return ops(s)->space(s->conn->session, s->ss);
+  return s->cut ? 0 : ops(s)->space(s->conn->session, s->ss);
 }
 
 /* ---- life ---- */
@@ -42,6 +43,7 @@ static void drop_negotiation(pu_stream *s) {
 }
 
 static void free_stream(pu_stream *s) {
+  pu_fifo_clear(&s->rest);
   pu_free(s->protocol);
   pu_free(s);
 }
@@ -58,6 +60,11 @@ static void detach(pu_stream *s) {
   pu_list_remove(&s->link);
   c->stream_count--;
   pu_conn_touch(c);
+  if (s->cut) {
+    c->engine->rest_count--;
+    if (c->stream_count == 0) /* without memory for it: when the next connection ends */
+      (void)pu_timer_after(&c->engine->reap, 0);
+  }
   if (s->busy == 0)
     free_stream(s);
 }
@@ -133,6 +140,69 @@ static pu_stream *new_stream(pu_conn *c, bool outbound) {
   pu_list_push(&c->streams, &s->link);
   c->stream_count++;
   return s;
+}
+
+/* ---- what came before the session ended ---- */
+
+/* offer_rest gives a cut stream's reader what waits for it, then the end. */
+static void offer_rest(pu_stream *s) {
+  pu_iov front;
+  if (s->offering) {
+    s->offer_again = true;
+    return;
+  }
+  s->busy++;
+  s->offering = true;
+  while (!s->gone && pu_fifo_peek(&s->rest, &front, 1) == 1) {
+    s->offer_again = false;
+    const pu_stream_events *events = s->events;
+    const size_t taken = events == NULL || events->on_data == NULL
+                             ? 0
+                             : events->on_data(s->user, s, front.base, front.len, 0, 0);
+    PU_ASSERT(taken <= front.len);
+    if (!s->gone)
+      pu_fifo_drop(&s->rest, taken);
+    if (taken < front.len && !s->offer_again)
+      break;
+  }
+  s->offering = false;
+  if (!s->gone && s->rest.len == 0) {
+    s->eof = s->rest_eof;
+    if (s->eof && s->events != NULL && s->events->on_eof != NULL)
+      s->events->on_eof(s->user, s);
+    if (!s->gone)
+      fail_stream(s, s->cut_status, 0);
+  }
+  if (--s->busy == 0 && s->gone)
+    free_stream(s);
+}
+
+/* on_rest_time: a reader that has taken nothing for so long takes no more. */
+static void on_rest_time(pu_stream *s) {
+  if (s->rest.len == s->rest_seen) {
+    fail_stream(s, s->cut_status, 0);
+    return;
+  }
+  s->rest_seen = s->rest.len;
+  (void)pu_timer_after(&s->timer, PU_STREAM_REST_US); /* its place is there: takes no memory */
+}
+
+void pu_stream_on_rest(void *stream, pu_fifo *rest, bool eof) {
+  pu_stream *s = stream;
+  if (s == NULL || (s->conn->closed && !s->conn->keeps_rests) || s->op != NULL ||
+      s->negotiation != NULL || s->events == NULL || s->events->on_data == NULL ||
+      s->conn->engine->rest_count >= PU_STREAM_RESTS_MAX ||
+      pu_timer_after(&s->timer, PU_STREAM_REST_US) != 0)
+    return;
+  s->cut = true;
+  s->ss = NULL;
+  s->rest_eof = eof;
+  s->rest_seen = rest->len;
+  pu_fifo_move(rest, &s->rest);
+  drop_late(s);
+  s->conn->engine->rest_count++;
+  /* The peer may open others: what this one holds is bounded as memory. */
+  pu_limits_stream_close(&s->conn->engine->limiter, &s->conn->share, &s->share);
 }
 
 /* ---- writing ---- */
@@ -216,6 +286,8 @@ static ssize_t write_span(pu_stream *s, pu_span io, bool borrowed) {
   ssize_t n;
   if (s->gone || s->op != NULL)
     return PU_E_CLOSED;
+  if (s->cut) /* on_end says it when the reader has all */
+    return 0;
   enter(s);
   if (tokens_wait(s))
     n = write_first(s, io);
@@ -237,6 +309,8 @@ ssize_t pu_stream_write_room(pu_stream *s, uint8_t *data, size_t len, size_t hea
 int pu_stream_write_now(pu_stream *s, const void *data, size_t len) {
   if (s->gone || s->op != NULL)
     return PU_E_CLOSED;
+  if (s->cut)
+    return PU_E_LIMIT;
   enter(s);
   const int status = say(s, data, len);
   leave(s);
@@ -247,7 +321,7 @@ size_t pu_stream_space(pu_stream *s) {
   if (s->gone || s->op != NULL)
     return 0;
   const size_t room = space(s);
-  if (room == 0)
+  if (room == 0 && !s->cut)
     ops(s)->wait(s->conn->session, s->ss);
   return room;
 }
@@ -279,7 +353,10 @@ void pu_stream_resume(pu_stream *s) {
   if (s->gone)
     return;
   enter(s);
-  ops(s)->resume(s->conn->session, s->ss);
+  if (s->cut)
+    offer_rest(s);
+  else
+    ops(s)->resume(s->conn->session, s->ss);
   leave(s);
 }
 
@@ -287,6 +364,8 @@ int pu_stream_close_write(pu_stream *s) {
   int status = 0;
   if (s->gone)
     return PU_E_CLOSED;
+  if (s->cut)
+    return PU_E_GONE;
   enter(s);
   if (tokens_wait(s))
     status = say_tokens(s);
@@ -304,7 +383,8 @@ void pu_stream_close(pu_stream *s) {
   if (tokens_wait(s))
     (void)say_tokens(s);
   if (!s->gone) {
-    ops(s)->close_stream(s->conn->session, s->ss);
+    if (!s->cut)
+      ops(s)->close_stream(s->conn->session, s->ss);
     detach(s);
   }
   pu_conn_leave(c);
@@ -505,7 +585,13 @@ void pu_stream_on_reset(void *stream, int status, uint32_t code) {
   pu_stream *s = stream;
   if (s == NULL)
     return;
-  fail_stream(s, status == PU_E_RESET || status == PU_E_NOMEM ? status : PU_E_GONE, code);
+  const int why = status == PU_E_RESET || status == PU_E_NOMEM ? status : PU_E_GONE;
+  if (!s->cut) {
+    fail_stream(s, why, code);
+    return;
+  }
+  s->cut_status = why;
+  offer_rest(s);
 }
 
 /* on_timer: a negotiation took too long, or a lazy stream whose opener writes nothing says its
@@ -514,7 +600,9 @@ static void on_timer(void *data) {
   pu_stream *s = data;
   pu_conn *c = s->conn;
   pu_conn_enter(c);
-  if (tokens_wait(s)) {
+  if (s->cut) {
+    on_rest_time(s);
+  } else if (tokens_wait(s)) {
     int status = say_tokens(s);
     if (!s->gone && status != 0)
       give_up(s, status, CODE_NEGOTIATION_FAILED);
@@ -527,13 +615,18 @@ static void on_timer(void *data) {
 void pu_streams_end(pu_conn *c) {
   pu_opens_end(c);
   c->session->ops->fail(c->session, PU_E_GONE);
-  while (!pu_list_empty(&c->streams)) /* the session told all of its own; none is left */
-    fail_stream(PU_CONTAINER_OF(c->streams.next, pu_stream, link), PU_E_GONE, 0);
+  if (!c->keeps_rests) /* else the session told all of its own, and none but the cut ones are left */
+    pu_streams_end_rests(c, PU_E_GONE);
+}
+
+void pu_streams_end_rests(pu_conn *c, int status) {
+  while (!pu_list_empty(&c->streams))
+    fail_stream(PU_CONTAINER_OF(c->streams.next, pu_stream, link), status, 0);
 }
 
 size_t pu_streams_recheck(pu_conn *c) {
   size_t ended = 0;
-  for (bool again = true; again && !c->closed;) {
+  for (bool again = true; again;) {
     again = false;
     PU_LIST_EACH(&c->streams, node, tmp) {
       pu_stream *s = PU_CONTAINER_OF(node, pu_stream, link);

@@ -6,6 +6,10 @@
 #include "swarm/conn.h"
 
 #define PU_STREAM_OFFERS_MAX 8 /* protocols offered for one stream */
+/* Streams of an engine whose connection has ended while their readers had not taken all that had come. More
+ * than that lose it, as do those whose reader takes nothing for so long. */
+#define PU_STREAM_RESTS_MAX 1024u
+#define PU_STREAM_REST_US (1800u * 1000000u)
 
 typedef struct pu_open pu_open;
 
@@ -20,11 +24,18 @@ struct pu_stream {
   uint8_t *late; /* a listener's answer that waits for the first bytes of its handler */
   uint16_t late_len;
   pu_open *op;   /* outbound: who waits for the negotiation */
-  pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens */
+  pu_timer timer; /* deadline of the negotiation; a lazy stream's first tokens; a cut one's reader */
   bool outbound;
   pu_stream_share share; /* inbound: of the engine's limits */
   bool tokens_due; /* lazy: header and offer go with the first bytes */
   bool eof;
+  /* The session has ended, |ss| is gone; |rest| had come before and goes to the reader, then on_end: */
+  bool cut;
+  bool offering, offer_again;
+  bool rest_eof;    /* the peer had half-closed behind it */
+  int cut_status;   /* of on_end */
+  size_t rest_seen; /* so much waited when |timer| was set */
+  pu_fifo rest;
   unsigned busy;  /* callbacks inside: freed at none */
   unsigned corks; /* of the application: what it writes stays valid until the last goes */
   bool gone;

@@ -474,6 +474,21 @@ static void give_back(pu_session *base) {
   (void)base; /* nothing is borrowed: what is written is copied */
 }
 
+static bool has_unsent(const pu_session *base) {
+  const quic_session *s = (const quic_session *)base;
+  return s->queued_bytes > 0 || !pu_list_empty(&s->sending);
+}
+
+/* tell_rest offers what a stream's user has not taken. */
+static void tell_rest(quic_stream *st) {
+  quic_session *s = st->session;
+  const size_t had = st->rx.len;
+  if (had == 0 || st->offering || st->nomem || st->reset_seen || s->config.events->on_rest == NULL)
+    return;
+  s->config.events->on_rest(st->user, &st->rx, st->fin_seen);
+  credit(st, had - st->rx.len);
+}
+
 static void fail(pu_session *base, int status) {
   quic_session *s = session_of(base);
   for (bool again = true; again;) {
@@ -483,6 +498,8 @@ static void fail(pu_session *base, int status) {
       void *user = st->user;
       if (!st->attached)
         continue;
+      if (user != NULL)
+        tell_rest(st);
       detach(st);
       if (user != NULL)
         s->config.events->on_reset(user, status, 0);
@@ -676,6 +693,7 @@ const pu_session_ops pu_quic_session_ops = {
     .cork = cork,
     .uncork = uncork,
     .flush = give_back,
+    .has_unsent = has_unsent,
     .fail = fail,
     .close = pu_quic_session_close,
     .free = free_session,

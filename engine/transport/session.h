@@ -8,6 +8,7 @@
 #ifndef PU_TRANSPORT_SESSION_H
 #define PU_TRANSPORT_SESSION_H
 
+#include "base/fifo.h"
 #include "base/mem.h"
 #include "base/span.h"
 #include "identity/key.h"
@@ -37,6 +38,9 @@ typedef struct pu_session_events {
   void (*on_eof)(void *stream_user);
   /* space became positive after a write took less than offered, or after wait. */
   void (*on_writable)(void *stream_user);
+  /* The session ended, and |rest| has come before and was not taken; |eof|: the peer half-closed behind
+   * it. Who still wants it moves it out. on_reset follows. May be NULL. */
+  void (*on_rest)(void *stream_user, pu_fifo *rest, bool eof);
   /* The stream ended before its time: PU_E_RESET with the peer's |code|, PU_E_NOMEM, or what fail said.
    * The stream is gone when the call returns. */
   void (*on_reset)(void *stream_user, int status, uint32_t code);
@@ -78,6 +82,9 @@ typedef struct pu_session_ops {
   void (*cork)(pu_session *s);
   void (*uncork)(pu_session *s);
   void (*flush)(pu_session *s);
+  /* has_unsent: something that was written, also to streams that were closed since, has not left, or has
+   * not arrived as far as that is known. */
+  bool (*has_unsent)(const pu_session *s);
   /* fail ends all streams: each gets on_reset with |status|. */
   void (*fail)(pu_session *s, int status);
   /* close ends the session with a libp2p connection code (0: in peace), tells the peer if it can, and

@@ -89,6 +89,12 @@ static void quiet(void *stream_user) {
   (void)stream_user;
 }
 
+static void quiet_rest(void *stream_user, pu_fifo *rest, bool eof) {
+  (void)stream_user;
+  (void)rest;
+  (void)eof;
+}
+
 static void quiet_reset(void *stream_user, int status, uint32_t code) {
   (void)stream_user;
   (void)status;
@@ -112,6 +118,7 @@ static int on_open(void *user) {
                                       .on_data = events->on_data,
                                       .on_eof = events->on_eof,
                                       .on_writable = events->on_writable,
+                                      .on_rest = events->on_rest,
                                       .on_reset = events->on_reset};
   const pu_yamux_config config = {
       .mem = u->config.mem,
@@ -189,6 +196,11 @@ static void flush(pu_session *base) {
   pu_channel_flush(&of(base)->channel);
 }
 
+/* What yamux takes it hands on, so all that has not left waits in the channel. */
+static bool has_unsent(const pu_session *base) {
+  return of_const(base)->channel.tx.len > 0;
+}
+
 static void fail(pu_session *base, int status) {
   pu_upgraded *u = of(base);
   if (u->yamux != NULL)
@@ -203,6 +215,7 @@ static void close_session(pu_session *base, uint32_t code, bool abort) {
   u->ended = true;
   u->callbacks.on_data = quiet_data;
   u->callbacks.on_eof = u->callbacks.on_writable = quiet;
+  u->callbacks.on_rest = quiet_rest;
   u->callbacks.on_reset = quiet_reset;
   pu_timer_stop(&u->timer);
   fail(base, PU_E_CLOSED);
@@ -298,6 +311,7 @@ static const pu_session_ops upgraded_ops = {
     .cork = cork,
     .uncork = uncork,
     .flush = flush,
+    .has_unsent = has_unsent,
     .fail = fail,
     .close = close_session,
     .free = free_session,

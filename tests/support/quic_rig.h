@@ -217,8 +217,8 @@ static inline void rig_on_path(void *user, const pu_sockaddr *local, const pu_so
 }
 
 static const pu_session_events rig_events = {
-    rig_on_secured, rig_on_open,     rig_on_stream, rig_on_room, rig_on_data,
-    rig_on_eof,     rig_on_writable, rig_on_reset,  rig_on_end,  rig_on_path,
+    rig_on_secured,  rig_on_open, rig_on_stream, rig_on_room, rig_on_data, rig_on_eof,
+    rig_on_writable, NULL,        rig_on_reset,  rig_on_end,  rig_on_path,
 };
 
 /* rig_start starts |native| as a session of |end|; NULL when it fails, and |*status| why. */

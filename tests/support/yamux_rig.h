@@ -57,6 +57,7 @@ struct rig {
   void (*hook)(rig_stream *st, rig_event event);
   rig_stream streams[RIG_STREAMS];
   size_t stream_count;
+  unsigned rooms;  /* on_acked without a stream */
   bool keep_bytes; /* false: only count what streams got */
 };
 
@@ -115,9 +116,10 @@ static inline int rig_on_stream(void *user, pu_yamux_stream *s, uint32_t *code) 
 
 static inline void rig_on_acked(void *user, void *stream_user) {
   rig_stream *st = stream_user;
-  (void)user;
-  if (st == NULL)
+  if (st == NULL) {
+    ((rig *)user)->rooms++;
     return;
+  }
   st->acked++;
   rig_hook(st, RIG_ACKED);
 }

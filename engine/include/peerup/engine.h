@@ -112,7 +112,7 @@ typedef struct pu_limits {
   uint32_t handshake_ms;       /* 15000: accept to multiplexed */
   uint32_t dial_ms;            /* 15000: per address */
   uint32_t negotiate_ms;       /* 10000: per stream */
-  uint32_t idle_ms;            /* 60000: a connection without streams or protection is closed */
+  uint32_t idle_ms;            /* 60000: a connection without streams, unsent bytes or protection is closed */
 } pu_limits;
 
 /* Circuit relay v2, server side (wire 13.3). */
@@ -263,8 +263,9 @@ typedef struct pu_stream_events {
   void (*on_eof)(void *user, pu_stream *s);      /* the peer will send no more */
   void (*on_writable)(void *user, pu_stream *s); /* after a write that took less than offered */
   /* The stream ended before its time: PU_E_RESET with the peer's |code|, PU_E_UNSUPPORTED (a lazy
-   * negotiation was refused), PU_E_GONE (its connection ended: |err| says why). It is gone when
-   * the call returns. Not called after pu_stream_close or _reset. */
+   * negotiation was refused), PU_E_GONE (its connection ended; what had come before was given to
+   * on_data, and on_eof called if that was all, as fast as the reader took it). It is gone when the
+   * call returns. Not called after pu_stream_close or _reset. */
   void (*on_end)(void *user, pu_stream *s, int status, uint32_t code);
 } pu_stream_events;
 

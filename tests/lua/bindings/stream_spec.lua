@@ -288,6 +288,34 @@ describe("peerup.stream", function()
     a = hosts.new()
   end))
 
+  it("gives what came before its connection ended, and the end", test(function()
+    local size, sent = 400000, false
+    for _, finished in ipairs { true, false } do
+      sent = false
+      local stream <close> = open(function(s)
+        assert(s:write(("x"):rep(size)))
+        sent = true
+        if not finished then
+          s:read()
+        end
+      end)
+      hosts.eventually(function() return sent end)
+      task.sleep(0.3) -- a reader that is slow
+      b:disconnect(a:peer_id())
+      hosts.eventually(function() return #a:conns() == 0 end)
+      local got, err, bytes = 0, nil, nil
+      repeat
+        bytes, err = stream:read()
+        got = got + #(bytes or "")
+      until not bytes
+      assert.equal(size, got)
+      assert.equal(not finished and "gone" or nil, err and err.code)
+      bytes, err = stream:read_exactly(1)
+      assert.is_nil(bytes)
+      assert.equal(finished and "eof" or "gone", err.code)
+    end
+  end))
+
   it("chooses among protocols, and says when there is none", test(function()
     assert(b:handle("/b", function(s)
       s:write(s:protocol())

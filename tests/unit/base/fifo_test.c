@@ -58,8 +58,29 @@ static void all_or_nothing(void **state) {
   pu_mem_deinit(&mem);
 }
 
+static void moves(void **state) {
+  (void)state;
+  pu_mem mem;
+  pu_fifo from, to;
+  char out[8] = "";
+  pu_mem_init(&mem, NULL, PU_MEM_UNLIMITED);
+  pu_fifo_init(&from, &mem, 10);
+  assert_int_equal(pu_fifo_push(&from, "abc", 3), 0);
+  pu_fifo_move(&from, &to);
+  assert_int_equal(from.len, 0);
+  pu_fifo_clear(&from); /* what moved is not its own any more */
+  assert_int_equal(pu_fifo_push(&from, "x", 1), 0);
+  assert_int_equal(to.len, 3);
+  assert_int_equal(pu_fifo_push(&to, "def", 3), 0);
+  assert_int_equal(pu_fifo_push(&to, "too long", 8), PU_E_LIMIT);
+  assert_int_equal(pu_fifo_read(&to, out, sizeof out), 6);
+  assert_string_equal(out, "abcdef");
+  pu_fifo_clear(&from);
+  pu_mem_deinit(&mem);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(keeps_order_and_bound),
-                                     cmocka_unit_test(all_or_nothing)};
+                                     cmocka_unit_test(all_or_nothing), cmocka_unit_test(moves)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -854,6 +854,46 @@ static void test_read_in_callbacks(void **state) {
   rig_free(r);
 }
 
+/* Who found no room for another stream hears of it, whichever way an unacknowledged one ends. */
+static void test_room_after_unacknowledged(void **state) {
+  (void)state;
+  rig *r = rig_new(true);
+  pu_yamux_stream *s;
+  rig_stream *all[PU_YAMUX_MAX_UNACKED];
+  for (size_t i = 0; i < PU_YAMUX_MAX_UNACKED; i++) {
+    all[i] = rig_open(r);
+    if (i > 0)
+      assert_int_equal(pu_yamux_stream_flush(all[i]->s), 0);
+  }
+  rig_reset(all[1], 0);
+  assert_int_equal(r->rooms, 0); /* nobody has asked */
+  all[1] = rig_open(r);
+  for (unsigned way = 0; way < 4; way++) {
+    assert_int_equal(pu_yamux_open(r->y, r, &s), PU_E_NO_STREAMS);
+    assert_int_equal(r->rooms, way);
+    switch (way) {
+    case 0: /* its SYN never went */
+      rig_close(all[0]);
+      break;
+    case 1:
+      rig_reset(all[1], 0);
+      break;
+    case 2: /* the peer refuses it */
+      assert_int_equal(rig_frame(r, UPDATE, RST, pu_yamux_stream_id(all[2]->s), 0), 0);
+      assert_int_equal(all[2]->reset, 1);
+      break;
+    default: /* it was closed, and the peer says nothing */
+      rig_close(all[3]);
+      assert_int_equal(r->rooms, way);
+      assert_int_equal(pu_yamux_expire(r->y, r->now_us + PU_YAMUX_LINGER_US), 0);
+    }
+    assert_int_equal(r->rooms, way + 1); /* once */
+    (void)rig_open(r);
+  }
+  assert_int_equal(r->y->unacked, PU_YAMUX_MAX_UNACKED);
+  rig_free(r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_syn_goes_with_the_first_frame),
@@ -885,6 +925,7 @@ int main(void) {
       cmocka_unit_test(test_closed_but_the_peer_goes_on),
       cmocka_unit_test(test_closed_streams_are_forgotten),
       cmocka_unit_test(test_close_of_unacknowledged),
+      cmocka_unit_test(test_room_after_unacknowledged),
       cmocka_unit_test(test_end_in_callbacks),
       cmocka_unit_test(test_end_others_at_the_end),
       cmocka_unit_test(test_open_in_callbacks),

@@ -400,6 +400,38 @@ static void test_no_memory_far(void **state) {
   fail_each_allocation(true);
 }
 
+/* What fills a simulated socket, and leaves some bytes in the stream's window. */
+#define LATE_BYTES (8u * 1024 * 1024 + 150000)
+
+/* A program that reads late gets all that came before the peer went, and its end. */
+static void late_reader(bool finished) {
+  rig *r = rig_start(4, NULL, &(tcp_app){.to_send = LATE_BYTES, .seed_out = 5, .keep_open = !finished});
+  rig_connect(r, &(tcp_app){.seed_in = 5, .paused = true, .keep_open = !finished});
+  rig_run(r, 10 * SIM_SECOND);
+  assert_int_equal(r->near_heard.opened, 1);
+  assert_int_equal(r->far_heard.ended, finished);
+  (void)pu_engine_disconnect(r->far.engine, &r->near.id);
+  rig_run(r, 100 * SIM_SECOND);
+  assert_int_equal(r->near_heard.ended, 0);
+  r->client.paused = false;
+  tcp_app_update(&r->client);
+  rig_run(r, SIM_SECOND);
+  assert_int_equal(r->near_heard.ended, 1);
+  assert_int_equal(r->near_heard.status, finished ? 0 : PU_E_GONE);
+  if (finished)
+    assert_int_equal(r->client.got, LATE_BYTES);
+  assert_false(r->client.wrong);
+  assert_int_equal(r->client.eof, finished);
+  assert_int_equal(r->client.failed != 0, !finished); /* half of it is not taken for all */
+  rig_end(r);
+}
+
+static void test_late_reader(void **state) {
+  (void)state;
+  late_reader(true);
+  late_reader(false);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_one_round_trip),
@@ -412,6 +444,7 @@ int main(void) {
       cmocka_unit_test(test_target_does_not_answer),
       cmocka_unit_test(test_target_by_name),
       cmocka_unit_test(test_cut),
+      cmocka_unit_test(test_late_reader),
       cmocka_unit_test(test_much_at_once),
       cmocka_unit_test(test_bad_paths),
       cmocka_unit_test(test_no_memory_near),

@@ -162,6 +162,10 @@ static int setup_small(void **state) {
   const pu_limits limits = {.negotiating_per_conn = 10, .streams_in_per_conn = 20};
   return setup_limits(state, &limits);
 }
+static int setup_small_quic(void **state) {
+  sim_quic = true;
+  return setup_small(state);
+}
 static int teardown(void **state) {
   pair *p = *state;
   sim_host_end(&p->a);
@@ -169,6 +173,7 @@ static int teardown(void **state) {
   assert_int_equal(pu_sim_open_sockets(p->sim), 0);
   pu_sim_free(p->sim);
   free(p);
+  sim_quic = false;
   return 0;
 }
 
@@ -495,6 +500,56 @@ static void test_limits_of_the_server(void **state) {
   no_streams_left(p);
 }
 
+/* Opens that wait for room go on when the streams before them are refused, not only when they are taken. */
+static void test_waiting_behind_refused(void **state) {
+  pair *p = *state; /* 10 negotiating, 20 in all */
+  enum { MANY = 3 * PU_YAMUX_MAX_UNACKED };
+  static sim_answer answers[MANY];
+  for (size_t i = 0; i < MANY; i++)
+    (void)start_open(p, ECHO, 0, &answers[i]);
+  sim_run_for(p->sim, 5 * SIM_SECOND);
+  for (size_t i = 0; i < MANY; i++) {
+    assert_int_equal(answers[i].calls, 1);
+    if (answers[i].status == 0)
+      pu_stream_close(answers[i].stream);
+    else
+      assert_int_equal(answers[i].status, PU_E_RESET);
+  }
+  no_streams_left(p);
+}
+
+static void on_open_and_reset(void *data, int status, const pu_error *err, pu_stream *s) {
+  sim_on_open(data, status, err, NULL);
+  if (s != NULL)
+    pu_stream_reset(s, 0);
+}
+
+/* ... by the handler, by the policy, or given up by ourselves: where the peer counts what may be open, it
+ * gives the credit back. */
+static void test_waiting_behind_ended(void **state) {
+  pair *p = *state;
+  enum { MANY = 200 };
+  static sim_answer answers[MANY];
+  for (unsigned way = 0; way < 3; way++) {
+    p->b.denied = way == 1 ? 1u << PU_ASK_STREAM : 0;
+    for (size_t i = 0; i < MANY; i++) {
+      const char *const protocol = way == 0 ? REFUSES : SINK;
+      pu_op *op;
+      answers[i] = (sim_answer){0};
+      assert_int_equal(pu_engine_open_stream(p->a.engine, &p->b.id, &protocol, 1, 0, 0,
+                                             way == 2 ? on_open_and_reset : sim_on_open,
+                                             &answers[i], &op),
+                       0);
+      if (way == 2 && i % 3 == 0)
+        pu_op_cancel(op);
+    }
+    sim_run_for(p->sim, 10 * SIM_SECOND);
+    for (size_t i = 0; i < MANY; i++)
+      assert_int_equal(answers[i].calls, 1);
+  }
+  no_streams_left(p);
+}
+
 /* ---- ends ---- */
 
 static void test_resets(void **state) {
@@ -650,6 +705,9 @@ int main(void) {
       TEST(test_more_than_unacknowledged),
       TEST(test_ten_thousand),
       cmocka_unit_test_setup_teardown(test_limits_of_the_server, setup_small, teardown),
+      cmocka_unit_test_setup_teardown(test_waiting_behind_refused, setup_small, teardown),
+      cmocka_unit_test_setup_teardown(test_waiting_behind_ended, setup_small, teardown),
+      cmocka_unit_test_setup_teardown(test_waiting_behind_ended, setup_small_quic, teardown),
       TEST(test_resets),
       TEST(test_the_connection_goes),
       TEST(test_ended_inside_callbacks),
