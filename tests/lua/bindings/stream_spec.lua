@@ -289,9 +289,9 @@ describe("peerup.stream", function()
   end))
 
   it("gives what came before its connection ended, and the end", test(function()
-    local size, sent = 400000, false
+    local size = 400000
     for _, finished in ipairs { true, false } do
-      sent = false
+      local sent = false
       local stream <close> = open(function(s)
         assert(s:write(("x"):rep(size)))
         sent = true
@@ -303,7 +303,8 @@ describe("peerup.stream", function()
       task.sleep(0.3) -- a reader that is slow
       b:disconnect(a:peer_id())
       hosts.eventually(function() return #a:conns() == 0 end)
-      local got, err, bytes = 0, nil, nil
+      local got = 0
+      local bytes, err
       repeat
         bytes, err = stream:read()
         got = got + #(bytes or "")
