@@ -80,6 +80,21 @@ static inline int pu_ngtcp2_shutdown_stream_read(ngtcp2_conn *conn, int64_t id, 
 #endif
 }
 
+/* pu_ngtcp2_is_stopped says whether the peer has stopped the sending on a stream. Before 1.24 no
+ * callback tells it; a write does, before it looks at its bytes, and more than a stream can ever
+ * carry is refused without any effect. */
+static inline bool pu_ngtcp2_is_stopped(ngtcp2_conn *conn, int64_t id) {
+  static uint8_t byte;
+  ngtcp2_path_storage path;
+  ngtcp2_pkt_info info;
+  uint8_t packet[1];
+  const ngtcp2_vec impossible = {&byte, SIZE_MAX};
+  ngtcp2_path_storage_zero(&path);
+  const ngtcp2_ssize n = ngtcp2_conn_writev_stream(conn, &path.path, &info, packet, sizeof packet,
+                                                   NULL, 0, id, &impossible, 1, 0);
+  return n == NGTCP2_ERR_STREAM_SHUT_WR || n == NGTCP2_ERR_STREAM_NOT_FOUND;
+}
+
 /* pu_ngtcp2_scids fills our own connection IDs; returns how many (of |max|, 0 when there are more).
  */
 static inline size_t pu_ngtcp2_scids(ngtcp2_conn *conn, ngtcp2_cid *out, size_t max) {

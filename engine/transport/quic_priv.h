@@ -18,6 +18,7 @@
 #define QUIC_GATHER_SPARE 8192u /* a datagram's bytes and the room around its pieces */
 #define QUIC_ROOMY_PIECES 32u   /* pieces of a batch that get room around */
 #define QUIC_PIECES_MAX 1024u
+#define QUIC_STOP_LOOKS 256u /* blocked streams that are looked at after each batch, in turn */
 #define QUIC_PIECES_PER_DATAGRAM 512u /* a STREAM frame with a byte takes four */
 
 typedef struct quic_endpoint quic_endpoint;
@@ -108,7 +109,8 @@ struct quic_stream {
   void *user;
   int64_t id;
   pu_list link;                      /* session->streams */
-  pu_list sending;                   /* session->sending: bytes or FIN to send, and allowed to */
+  pu_list sending;                   /* session->sending: bytes or FIN to send, and allowed to;
+                                        session->stuck: |blocked| */
   pu_list events;                    /* session->events: something to tell the user */
   pu_list waiting;                   /* session->waiters: on_writable is due when there is space */
   quic_chunk *first, *last, *cursor; /* cursor: holds |sent_at|; NULL: |first| does */
@@ -149,7 +151,7 @@ struct quic_session {
   quic_entry *entries;
   pu_timer timer;
   pu_list link; /* endpoint->sessions */
-  pu_list streams, sending, events, waiters;
+  pu_list streams, sending, stuck, events, waiters;
   pu_list touch, wait;       /* quic->touched, endpoint->waiting */
   pu_sockaddr remote, local; /* local: of a server, where the first packet came to; else family 0 */
   pu_security_result *result; /* until on_secured */
@@ -246,6 +248,11 @@ void pu_quic_stream_tell(quic_stream *st);
 void pu_quic_tell_waiters(quic_session *s);
 /* pu_quic_stream_unblock lets a stream send again. */
 void pu_quic_stream_unblock(quic_stream *st);
+/* pu_quic_stream_block notes that the peer's window is full; pu_quic_stream_stopped that it reads
+ * no more. pu_quic_look_for_stops finds the latter of the former. */
+void pu_quic_stream_block(quic_stream *st);
+void pu_quic_stream_stopped(quic_stream *st);
+void pu_quic_look_for_stops(quic_session *s);
 /* pu_quic_stream_accept tells the owner of a stream that the peer opened. */
 void pu_quic_stream_accept(quic_stream *st);
 /* pu_quic_stream_vec points |vec| at what is to be sent next, and says in |*tail| whether that is

@@ -103,8 +103,8 @@ static quic_session *new_session(quic_endpoint *ep, const pu_session_config *con
   s->window_max =
       config->window_budget < PU_QUIC_WINDOW_MAX ? config->window_budget : PU_QUIC_WINDOW_MAX;
   pu_quic_memory(s);
-  pu_list *const lists[] = {&s->streams, &s->sending, &s->events, &s->waiters,
-                            &s->touch,   &s->wait,    &s->blocks};
+  pu_list *const lists[] = {&s->streams, &s->sending, &s->stuck, &s->events,
+                            &s->waiters, &s->touch,   &s->wait,  &s->blocks};
   for (size_t i = 0; i < PU_COUNT(lists); i++)
     pu_list_init(lists[i]);
   pu_timer_init(&s->timer, config->platform, on_timer, s);
@@ -444,8 +444,10 @@ static void begin_telling(quic_session *s) {
 }
 
 static void finish_telling(quic_session *s) {
-  if (s->conn_blocked && ngtcp2_conn_get_max_data_left(s->conn) > 0)
+  if (!s->closed && s->conn_blocked && ngtcp2_conn_get_max_data_left(s->conn) > 0)
     pu_quic_session_unblock(s);
+  if (!s->closed)
+    pu_quic_look_for_stops(s);
   while (!s->closed && !pu_list_empty(&s->events)) {
     quic_stream *st = PU_CONTAINER_OF(s->events.next, quic_stream, events);
     pu_list_remove(&st->events);

@@ -151,7 +151,34 @@ void pu_quic_stream_unblock(quic_stream *st) {
   if (!st->blocked)
     return;
   st->blocked = false;
+  pu_list_remove(&st->sending);
   want_to_send(st);
+}
+
+void pu_quic_stream_block(quic_stream *st) {
+  quic_session *s = st->session;
+  st->blocked = true;
+  s->conn_blocked = s->conn_blocked || ngtcp2_conn_get_max_data_left(s->conn) == 0;
+  pu_list_remove(&st->sending);
+  pu_list_push(&s->stuck, &st->sending);
+}
+
+void pu_quic_stream_stopped(quic_stream *st) {
+  st->stopped = true;
+  pu_list_remove(&st->sending);
+  st->session->acked = true; /* whoever waits for room learns it */
+  pu_quic_session_touch(st->session);
+}
+
+void pu_quic_look_for_stops(quic_session *s) {
+  for (unsigned looks = 0; looks < QUIC_STOP_LOOKS && !pu_list_empty(&s->stuck); looks++) {
+    quic_stream *st = PU_CONTAINER_OF(s->stuck.next, quic_stream, sending);
+    pu_list_remove(&st->sending);
+    if (pu_ngtcp2_is_stopped(s->conn, st->id))
+      pu_quic_stream_stopped(st);
+    else
+      pu_list_push(&s->stuck, &st->sending);
+  }
 }
 
 static void want_room(quic_stream *st) {

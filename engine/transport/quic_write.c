@@ -54,16 +54,11 @@ static ngtcp2_ssize write_one(quic_session *s, ngtcp2_path_storage *path, ngtcp2
     case NGTCP2_ERR_WRITE_MORE:
       continue;
     case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-      st->blocked = true;
-      s->conn_blocked = s->conn_blocked || ngtcp2_conn_get_max_data_left(s->conn) == 0;
-      pu_list_remove(&st->sending);
+      pu_quic_stream_block(st);
       continue;
     case NGTCP2_ERR_STREAM_SHUT_WR: /* so a STOP_SENDING shows: no callback tells of the peer's */
     case NGTCP2_ERR_STREAM_NOT_FOUND:
-      st->stopped = true;
-      pu_list_remove(&st->sending);
-      s->acked = true; /* whoever waits for room learns it */
-      pu_quic_session_touch(s);
+      pu_quic_stream_stopped(st);
       continue;
     default:
       break;

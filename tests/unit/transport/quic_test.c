@@ -276,6 +276,60 @@ static void resets_and_stops(void **state) {
   pair_end(&p);
 }
 
+/* The peer stops streams that wait for its window and gives none of it back, while what it has
+ * written waits for ours: each writer learns it at once and not with the end, and nothing that
+ * comes is lost. */
+static void stops_of_blocked_writers(void **state) {
+  enum { MANY = 40, STAY = 36, ANSWER = 600000 };
+  rig_stream *writers[MANY];
+  pair p;
+  int status;
+  (void)state;
+  pair_begin(&p, &(pu_sim_link){.delay_us = 1000});
+  rig_session *s = connect_pair(&p);
+  run(&p, SECOND);
+  rig_session *peer = p.b.sessions[0];
+  for (size_t i = 0; i < MANY; i++) {
+    writers[i] = rig_open(s, &status);
+    writers[i]->to_send = 1;
+    rig_pump(writers[i]);
+  }
+  run(&p, SECOND);
+  assert_int_equal(peer->stream_count, MANY);
+  for (size_t i = 0; i < MANY; i++) {
+    peer->streams[i].hold = writers[i]->hold = true;
+    writers[i]->to_send = 10 * MB;
+    rig_pump(writers[i]);
+    peer->streams[i].to_send = i < STAY ? 0 : ANSWER;
+    rig_pump(&peer->streams[i]);
+  }
+  run(&p, 5 * SECOND);
+  for (size_t i = 0; i < MANY; i++)
+    assert_true(writers[i]->sent < 10 * MB);
+  for (size_t i = STAY; i < MANY; i++) {
+    rig_stream *in = &peer->streams[i];
+    assert_int_equal(in->sent, ANSWER);
+    quic_stream *st = (quic_stream *)in->st;
+    in->closed = true;
+    st->attached = false; /* our own close would open the window */
+    assert_int_equal(pu_ngtcp2_shutdown_stream_read(st->session->conn, st->id, 0), 0);
+    pu_quic_session_dirty(st->session);
+  }
+  run(&p, SECOND / 10);
+  for (size_t i = 0; i < MANY; i++) {
+    assert_int_equal(writers[i]->sent == 10 * MB, i >= STAY);
+    assert_false(writers[i]->eof || writers[i]->ended);
+  }
+  for (size_t i = STAY; i < MANY; i++) {
+    writers[i]->hold = false;
+    s->session->ops->resume(s->session, writers[i]->st);
+  }
+  run(&p, SECOND);
+  for (size_t i = STAY; i < MANY; i++)
+    assert_int_equal(writers[i]->received, ANSWER);
+  pair_end(&p);
+}
+
 static void refuses(void **state) {
   pair p;
   rig_dialled d;
@@ -606,6 +660,7 @@ int main(void) {
       cmocka_unit_test(changes_path),
       cmocka_unit_test(slow_reader_holds_sender),
       cmocka_unit_test(resets_and_stops),
+      cmocka_unit_test(stops_of_blocked_writers),
       cmocka_unit_test(refuses),
       cmocka_unit_test(idle_and_gone),
       cmocka_unit_test(stateless_reset),
