@@ -467,6 +467,29 @@ static int host_dial_state(lua_State *L) {
   return 1;
 }
 
+static void collect_resting(void *data, const pu_resting_addr *resting) {
+  pul_collect_add(data, resting, sizeof(*resting));
+}
+
+static int host_resting_addrs(lua_State *L) {
+  OPEN_HOST(h);
+  pul_collect *c = pul_collect_new(L, &h->rt->mem);
+  pu_engine_resting_addrs(h->engine, collect_resting, c);
+  pul_collect_check(L, c);
+  const pu_resting_addr *resting = (const void *)c->data;
+  size_t count = c->len / sizeof(*resting);
+  lua_newtable(L);
+  for (size_t i = 0; i < count; i++) {
+    lua_createtable(L, 0, 4);
+    set_peer(L, "peer", &resting[i].peer);
+    set_text(L, "addr", resting[i].addr);
+    set_integer(L, "failures", resting[i].failures);
+    set_integer(L, "rest_s", resting[i].rest_s);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 static int host_close_conn(lua_State *L) {
   OPEN_HOST(h);
   pu_conn *conn = pu_conn_find(h->engine, (uint64_t)luaL_checkinteger(L, 2));
@@ -723,6 +746,7 @@ void pul_host_open(lua_State *L) {
                                      {"connect", pul_host_connect},
                                      {"disconnect", host_disconnect},
                                      {"dial_state", host_dial_state},
+                                     {"resting_addrs", host_resting_addrs},
                                      {"close_conn", host_close_conn},
                                      {"recheck", host_recheck},
                                      {"protect", host_protect},

@@ -240,6 +240,9 @@ function host:disconnect(peer) end
 ---What dialling has learned of this network: QUIC or IPv6 to public addresses leads nowhere.
 ---@return {udp_dark: boolean, ip6_dark: boolean}
 function host:dial_state() end
+---Addresses that were dialled in vain lately, and for how long they are not tried yet.
+---@return {peer: string, addr: string, failures: integer, rest_s: integer}[]
+function host:resting_addrs() end
 ---@param id integer
 ---@return boolean closed
 function host:close_conn(id) end

@@ -348,6 +348,28 @@ void pu_engine_known_addrs(const pu_engine *e, const pu_peer_id *peer,
     each(data, pu_multiaddr_text(&addrs[i], text));
 }
 
+void pu_engine_resting_addrs(const pu_engine *e,
+                             void (*each)(void *data, const pu_resting_addr *resting), void *data) {
+  const uint64_t now = pu_now_us(e->platform);
+  char text[PU_MULTIADDR_MAX_TEXT];
+  PU_LIST_EACH(&e->peerstore->order, node, tmp) {
+    const pu_peer *p = PU_CONTAINER_OF(node, pu_peer, link);
+    for (size_t i = 0; i < p->addr_count; i++) {
+      const pu_peer_addr *a = &p->addrs[i];
+      if (a->backoff_until_us <= now || a->expires_us <= now)
+        continue;
+      pu_multiaddr addr = {.len = a->len};
+      memcpy(addr.bytes, a->bytes, a->len);
+      pu_resting_addr resting = {.peer = p->id,
+                                 .failures = a->failures,
+                                 .rest_s =
+                                     (uint32_t)((a->backoff_until_us - now + 999999) / 1000000)};
+      (void)snprintf(resting.addr, sizeof resting.addr, "%s", pu_multiaddr_text(&addr, text));
+      each(data, &resting);
+    }
+  }
+}
+
 void pu_engine_peer_protocols(const pu_engine *e, const pu_peer_id *peer,
                               void (*each)(void *data, const char *protocol), void *data) {
   const pu_peer *p = pu_peerstore_find(e->peerstore, peer);

@@ -213,6 +213,18 @@ typedef struct pu_dial_state {
 } pu_dial_state;
 /* pu_engine_dial_state tells what dialling has learned of this network. */
 PU_API void pu_engine_dial_state(const pu_engine *e, pu_dial_state *out);
+/* An address that was dialled in vain, or lost its race by far: while it rests it is tried only where no other
+ * is left. */
+typedef struct pu_resting_addr {
+  pu_peer_id peer;
+  char addr[768]; /* as known: without its peer */
+  uint32_t failures;              /* in a row */
+  uint32_t rest_s;                /* still */
+} pu_resting_addr;
+/* pu_engine_resting_addrs lists them, peer by peer; |each| may not change what is known. */
+PU_API void pu_engine_resting_addrs(const pu_engine *e,
+                                    void (*each)(void *data, const pu_resting_addr *resting),
+                                    void *data);
 /* pu_op_cancel ends a pending operation: its callback is called with PU_E_CANCELED, later. */
 PU_API void pu_op_cancel(pu_op *op);
 /* pu_engine_disconnect closes all connections to |peer|; returns how many. */

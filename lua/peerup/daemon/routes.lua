@@ -64,6 +64,33 @@ local function path_row(p)
 end
 local paths_text = rows_text(path_row)
 
+-- ---- dialling ----
+
+local RESTING_MAX = 64 -- told of addresses at rest; their count is told in any case
+
+--- What dialling has learned of this network: the ways that seem blocked, and what rests.
+local function dialling(host)
+  local state, resting = host:dial_state(), host:resting_addrs()
+  local list = json.array()
+  table.sort(resting, function(a, b) return a.rest_s > b.rest_s end)
+  for i = 1, math.min(#resting, RESTING_MAX) do
+    local r = resting[i]
+    list[i] = json.object("peer_id", r.peer, "address", r.addr, "failures", r.failures,
+      "rest_seconds", r.rest_s)
+  end
+  return json.object("udp_blocked", state.udp_dark, "ipv6_blocked", state.ip6_dark,
+    "resting_count", #resting, "resting", list)
+end
+
+local function dialling_lines(lines, data)
+  if data.udp_blocked then
+    lines[#lines + 1] = "udp: blocked here, it seems; TCP goes first, QUIC is tried now and then"
+  end
+  if data.ipv6_blocked then
+    lines[#lines + 1] = "ipv6: leads nowhere from here, it seems; IPv4 goes first"
+  end
+end
+
 -- ---- status ----
 
 local function status(state)
@@ -90,7 +117,7 @@ local function status(state)
     "has_global_ipv6", interfaces.global_ipv6, "has_global_ipv4", interfaces.global_ipv4,
     "is_relaying", false, "reachability", json.object("grade", reachability.grade,
       "label", reachability.label, "description", reachability.description),
-    "paths", paths(state), "limits", limits.counts(n.host))
+    "paths", paths(state), "dialling", dialling(n.host), "limits", limits.counts(n.host))
 end
 
 local function status_text(data)
@@ -111,6 +138,7 @@ local function status_text(data)
   end
   lines[#lines + 1] = "paths: " .. #data.paths
   for _, path in ipairs(data.paths) do lines[#lines + 1] = "  " .. path_row(path) end
+  dialling_lines(lines, data.dialling)
   local refusals = limits.refusals(data.limits)
   if #refusals > 0 then lines[#lines + 1] = "limits: " .. #refusals end
   for _, refusal in ipairs(refusals) do lines[#lines + 1] = "  " .. refusal end

@@ -38,6 +38,8 @@ local function state(fields)
           { name = "connections.pending", used = 1, limit = 128, refused = 7 },
           { name = "memory.handshake", used = 0, limit = 65536, refused = 2 },
         } end,
+        dial_state = function() return { udp_dark = false, ip6_dark = false } end,
+        resting_addrs = function() return {} end,
         known_addrs = function(_, peer) return peer == B and { "/ip4/192.0.2.1/tcp/9" } or {} end,
         best_conn = function(_, peer)
           for _, conn in ipairs(conns) do if conn.peer == peer then return conn end end
@@ -124,6 +126,32 @@ describe("status", function()
         .. "(raise limits.connections.pending)\n  memory.handshake: refused 2 times at 65536\n",
         1, true))
     end
+  end)
+
+  it("tells what dialling has learned", function()
+    local s = state()
+    local _, _, body = request(s, "GET", "/v1/status")
+    assert.same({ udp_blocked = false, ipv6_blocked = false, resting_count = 0, resting = {} },
+      json.decode(body).data.dialling)
+    _, _, body = request(s, "GET", "/v1/status", { query = "format=text" })
+    assert.is_nil(body:find("\nudp:", 1, true) or body:find("\nipv6:", 1, true))
+    s.node.host.dial_state = function() return { udp_dark = true, ip6_dark = true } end
+    s.node.host.resting_addrs = function()
+      local list = {}
+      for i = 1, 100 do
+        list[i] = { peer = B, addr = "/ip4/192.0.2." .. i .. "/tcp/9", failures = i, rest_s = i }
+      end
+      return list
+    end
+    _, _, body = request(s, "GET", "/v1/status")
+    local data = json.decode(body).data.dialling
+    assert.same({ true, true, 100, 64 }, { data.udp_blocked, data.ipv6_blocked,
+      data.resting_count, #data.resting })
+    assert.same({ peer_id = B, address = "/ip4/192.0.2.100/tcp/9", failures = 100,
+      rest_seconds = 100 }, data.resting[1])
+    _, _, body = request(s, "GET", "/v1/status", { query = "format=text" })
+    assert.matches("\nudp: blocked here, it seems; TCP goes first, [^\n]+\nipv6: [^\n]+\nlimits:",
+      body)
   end)
 
   it("says null for empty lists", function()

@@ -308,6 +308,47 @@ static void test_backoff(void **state) {
   rig_end(r);
 }
 
+typedef struct resting {
+  pu_resting_addr of[8];
+  size_t count;
+} resting;
+
+static void on_resting(void *data, const pu_resting_addr *addr) {
+  resting *found = data;
+  assert_true(found->count < 8);
+  found->of[found->count++] = *addr;
+}
+
+static void test_resting_is_told(void **state) {
+  (void)state;
+  rig *r = rig_new();
+  const pu_peer_id id = peer(1);
+  const pu_multiaddr a = addr("/ip4/10.0.0.9/tcp/1"), b = addr("/ip4/10.0.0.9/tcp/2");
+  resting found = {.count = 0};
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/1", UINT64_MAX, false), 0);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/2", UINT64_MAX, false), 0);
+  pu_engine_resting_addrs(r->host.engine, on_resting, &found);
+  assert_int_equal(found.count, 0);
+  pu_peerstore_dialled(r->store, &id, &a, false);
+  pu_peerstore_dialled(r->store, &id, &b, false);
+  pu_peerstore_dialled(r->store, &id, &b, false);
+  sim_run_for(r->sim, SECONDS / 2);
+  pu_engine_resting_addrs(r->host.engine, on_resting, &found);
+  assert_int_equal(found.count, 2);
+  assert_true(pu_peer_id_equal(&found.of[0].peer, &id));
+  assert_string_equal(found.of[0].addr, "/ip4/10.0.0.9/tcp/1");
+  assert_int_equal(found.of[0].failures, 1);
+  assert_int_equal(found.of[0].rest_s, 5); /* 4.5 */
+  assert_int_equal(found.of[1].failures, 2);
+  assert_int_equal(found.of[1].rest_s, 10);
+  sim_run_for(r->sim, 5 * SECONDS);
+  found.count = 0;
+  pu_engine_resting_addrs(r->host.engine, on_resting, &found);
+  assert_int_equal(found.count, 1);
+  assert_string_equal(found.of[0].addr, "/ip4/10.0.0.9/tcp/2");
+  rig_end(r);
+}
+
 /* ---- protocols ---- */
 
 static void test_protocols(void **state) {
@@ -403,6 +444,7 @@ int main(void) {
       cmocka_unit_test(test_first_to_expire_makes_room),
       cmocka_unit_test(test_bound_of_peers),
       cmocka_unit_test(test_backoff),
+      cmocka_unit_test(test_resting_is_told),
       cmocka_unit_test(test_protocols),
       cmocka_unit_test(test_protection_counts),
       cmocka_unit_test(test_each_allocation_fails),
