@@ -12,6 +12,7 @@
 #include "protocols/relay_send.h"
 #include "swarm/conn.h"
 #include "swarm/op.h"
+#include "swarm/peerstore.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -367,9 +368,13 @@ static void drop(kept *k) {
 }
 
 void pu_engine_unreserve(pu_engine *e, const pu_peer_id *relay) {
+  const pu_peer_id id = *relay; /* it may be the reservation's own */
   kept *k = find(client_of(e), relay);
-  if (k != NULL)
-    drop(k);
+  if (k == NULL)
+    return;
+  drop(k);
+  /* It was known for the reservation, by its address and by guesses (docs/adr/0008-ways-to-a-relay.md). */
+  pu_peerstore_drop_given(e->peerstore, &id);
 }
 
 void pu_engine_reservations(const pu_engine *e,

@@ -159,13 +159,16 @@ static size_t replaceable(const pu_peer *p, bool identified) {
   return best;
 }
 
+static void set_expiry(pu_peer_addr *a) {
+  a->expires_us =
+      a->given_until_us > a->identified_until_us ? a->given_until_us : a->identified_until_us;
+}
+
 static void prolong(pu_peer_addr *a, uint64_t expires_us, bool identified) {
-  if (expires_us > a->expires_us)
-    a->expires_us = expires_us;
-  if (identified)
-    a->identified = true;
-  else if (expires_us > a->given_until_us)
-    a->given_until_us = expires_us;
+  uint64_t *until_us = identified ? &a->identified_until_us : &a->given_until_us;
+  if (expires_us > *until_us)
+    *until_us = expires_us;
+  set_expiry(a);
 }
 
 int pu_peerstore_add_addr(pu_peerstore *s, const pu_peer_id *id, const pu_multiaddr *addr,
@@ -218,10 +221,20 @@ void pu_peerstore_age_identified(pu_peerstore *s, const pu_peer_id *id, uint64_t
     return;
   for (size_t i = 0; i < p->addr_count; i++) {
     pu_peer_addr *a = &p->addrs[i];
-    if (!a->identified)
-      continue;
-    a->identified = expires_us != 0;
-    a->expires_us = a->given_until_us > expires_us ? a->given_until_us : expires_us;
+    if (a->identified_until_us != 0)
+      a->identified_until_us = expires_us;
+    set_expiry(a);
+  }
+  drop_expired(s, p);
+}
+
+void pu_peerstore_drop_given(pu_peerstore *s, const pu_peer_id *id) {
+  pu_peer *p = pu_peerstore_find(s, id);
+  if (p == NULL)
+    return;
+  for (size_t i = 0; i < p->addr_count; i++) {
+    p->addrs[i].given_until_us = 0;
+    set_expiry(&p->addrs[i]);
   }
   drop_expired(s, p);
 }

@@ -12,11 +12,11 @@
 #define PU_PEERSTORE_FOREVER UINT64_MAX
 
 typedef struct pu_peer_addr {
-  uint64_t expires_us;       /* the later of both ends: as given, as identified */
-  uint64_t given_until_us;   /* 0: by nobody but identify */
+  uint64_t expires_us;          /* the later of both: */
+  uint64_t given_until_us;      /* 0: by nobody but identify */
+  uint64_t identified_until_us; /* told by identify, until its next word; 0: not */
   uint64_t backoff_until_us; /* dialled in vain: not before */
   uint32_t failures;
-  bool identified;           /* told by identify, until its next word */
   uint16_t len;
   uint8_t *bytes;
 } pu_peer_addr;
@@ -46,6 +46,8 @@ PU_MUST_CHECK int pu_peerstore_add_addr(pu_peerstore *s, const pu_peer_id *id,
  * pu_peerstore_age_identified gives it an end. What was given otherwise stays. */
 void pu_peerstore_drop_identified(pu_peerstore *s, const pu_peer_id *id);
 void pu_peerstore_age_identified(pu_peerstore *s, const pu_peer_id *id, uint64_t expires_us);
+/* pu_peerstore_drop_given forgets what was given, by whomever; what identify told stays. */
+void pu_peerstore_drop_given(pu_peerstore *s, const pu_peer_id *id);
 /* pu_peerstore_addrs copies unexpired addresses; returns how many. */
 size_t pu_peerstore_addrs(pu_peerstore *s, const pu_peer_id *id, pu_multiaddr *out, size_t max);
 /* pu_peerstore_set_protocols keeps |joined|: names, each with its NUL, |len| bytes in all. */

@@ -213,8 +213,8 @@ typedef struct pu_dial_state {
 } pu_dial_state;
 /* pu_engine_dial_state tells what dialling has learned of this network. */
 PU_API void pu_engine_dial_state(const pu_engine *e, pu_dial_state *out);
-/* An address that was dialled in vain, or lost its race by far: while it rests it is tried only where no other
- * is left. */
+/* An address that was dialled in vain, or lost its race by far: while it rests it is tried only where
+ * no other is left. */
 typedef struct pu_resting_addr {
   pu_peer_id peer;
   char addr[768]; /* as known: without its peer */
@@ -370,6 +370,8 @@ PU_API PU_MUST_CHECK int pu_engine_perf(pu_engine *e, const pu_peer_id *peer,
  * reserves, refreshes, and comes back after trouble, until pu_engine_unreserve. Events tell how it goes. */
 PU_API PU_MUST_CHECK int pu_engine_reserve(pu_engine *e, const char *addr, uint32_t interval_s,
                                            pu_error *err);
+/* pu_engine_unreserve gives it up, and forgets the addresses of the relay that were given (pu_engine_add_addr):
+ * it is known by what it tells itself, and no longer for good. */
 PU_API void pu_engine_unreserve(pu_engine *e, const pu_peer_id *relay);
 
 typedef struct pu_reservation_info {

@@ -252,6 +252,40 @@ static void test_unreserve(void **state) {
   }
 }
 
+static void count_addr(void *data, const char *addr) {
+  unsigned *counts = data; /* all; over UDP, which are guesses */
+  counts[0]++;
+  counts[1] += strstr(addr, "/udp/") != NULL;
+}
+
+/* What was told of a relay for its reservation goes with it; what it told itself ends as of any
+ * peer. */
+static void test_unreserve_forgets_guesses(void **state) {
+  (void)state;
+  rig *r = rig_new();
+  unsigned known[2] = {0};
+  assert_int_equal(pu_engine_relay_start(r->relay.engine, NULL), 0);
+  assert_int_equal(pu_engine_add_addr(r->home.engine, &r->relay.id,
+                                      "/ip4/10.0.0.1/udp/4001/quic-v1", UINT32_MAX, NULL),
+                   0);
+  reserve(r, 0);
+  RUN_UNTIL(r, 5 * SECONDS, announces(r));
+  sim_run_for(r->sim, SECONDS); /* identify */
+  pu_engine_known_addrs(r->home.engine, &r->relay.id, count_addr, known);
+  assert_int_equal(known[0], 2);
+  assert_int_equal(known[1], 1);
+  pu_engine_unreserve(r->home.engine, &r->relay.id);
+  known[0] = known[1] = 0;
+  pu_engine_known_addrs(r->home.engine, &r->relay.id, count_addr, known);
+  assert_int_equal(known[0], 1);
+  assert_int_equal(known[1], 0);
+  sim_run_for(r->sim, 24 * 3600 * SECONDS);
+  known[0] = 0;
+  pu_engine_known_addrs(r->home.engine, &r->relay.id, count_addr, known);
+  assert_int_equal(known[0], 0);
+  rig_end(r);
+}
+
 static void test_addresses(void **state) {
   (void)state;
   rig *r = rig_new();
@@ -640,6 +674,7 @@ int main(void) {
       cmocka_unit_test(test_refused),
       cmocka_unit_test(test_not_a_relay),
       cmocka_unit_test(test_unreserve),
+      cmocka_unit_test(test_unreserve_forgets_guesses),
       cmocka_unit_test(test_addresses),
       cmocka_unit_test(test_lies),
       cmocka_unit_test(test_acting_in_events),

@@ -277,6 +277,24 @@ static void test_bound_of_peers(void **state) {
   rig_end(r);
 }
 
+static void test_drop_given(void **state) {
+  (void)state;
+  rig *r = rig_new();
+  const pu_peer_id id = peer(1), unknown = peer(3);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/1", UINT64_MAX, false), 0);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/2", 100, false), 0);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/3", UINT64_MAX, true), 0);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/4", UINT64_MAX, true), 0);
+  assert_int_equal(add(r, 1, "/ip4/10.0.0.9/tcp/4", UINT64_MAX, false), 0);
+  pu_peerstore_age_identified(r->store, &id, pu_sim_now_us(r->sim) + 30 * SECONDS);
+  pu_peerstore_drop_given(r->store, &id);
+  pu_peerstore_drop_given(r->store, &unknown); /* harmless */
+  CHECK_ADDRS(r, 1, "/ip4/10.0.0.9/tcp/3", "/ip4/10.0.0.9/tcp/4");
+  sim_run_for(r->sim, 31 * SECONDS); /* by identify's end, not for good */
+  check_addrs(r, 1, 0, NULL);
+  rig_end(r);
+}
+
 /* ---- back-off ---- */
 
 static void test_backoff(void **state) {
@@ -443,6 +461,7 @@ int main(void) {
       cmocka_unit_test(test_bound_of_addresses),
       cmocka_unit_test(test_first_to_expire_makes_room),
       cmocka_unit_test(test_bound_of_peers),
+      cmocka_unit_test(test_drop_given),
       cmocka_unit_test(test_backoff),
       cmocka_unit_test(test_resting_is_told),
       cmocka_unit_test(test_protocols),
