@@ -1,5 +1,5 @@
 /* TCP as a raw connection and as a transport. Dials leave from a listening port where they can, since
- * NATs map by port; a name's addresses are tried with staggered starts. */
+ * NATs map by port. Names are the dialer's business (swarm/resolve.h). */
 #include "platform/assert.h"
 #include "transport/transport.h"
 #include <stdio.h>
@@ -7,7 +7,6 @@
 
 #define READS_PER_EVENT 2       /* other connections get their turn after so many */
 #define CONNECT_LIMIT_US 5000000u
-#define NEXT_ADDRESS_US 250000u /* a name's next address is tried after so long (RFC 8305) */
 
 /* ---- raw ---- */
 
@@ -158,37 +157,23 @@ typedef struct tcp_transport {
   void *local_data;
 } tcp_transport;
 
-typedef struct tcp_dial tcp_dial;
-
-typedef struct tcp_attempt {
-  tcp_dial *dial;
-  pu_tcp *tcp;
-  pu_sockaddr remote;
-  bool from_listening;
-} tcp_attempt;
-
-struct tcp_dial {
+typedef struct tcp_dial {
   pu_transport_dial base;
   pu_transport_dial_cb cb;
   void *data;
-  pu_resolve *resolve;
-  pu_timer next;  /* the next address's turn */
+  pu_tcp *tcp;
+  pu_sockaddr remote;
   pu_timer limit; /* TCP's own deadline */
-  tcp_attempt attempts[PU_RESOLVE_MAX];
-  size_t count, started, running;
-  int status; /* of the last failure */
-};
+  bool from_listening;
+} tcp_dial;
 
 static tcp_transport *transport_of(const tcp_dial *d) {
   return (tcp_transport *)d->base.transport;
 }
 
 static void free_dial(tcp_dial *d) {
-  pu_timer_stop(&d->next);
   pu_timer_stop(&d->limit);
-  pu_resolve_cancel(d->resolve);
-  for (size_t i = 0; i < d->count; i++)
-    pu_tcp_close(d->attempts[i].tcp, true);
+  pu_tcp_close(d->tcp, true);
   pu_free(d);
 }
 
@@ -199,57 +184,45 @@ static void fail_dial(tcp_dial *d, int status) {
   cb(data, status, pu_error_sentence(status), NULL);
 }
 
-static void start_next(tcp_dial *d);
-
-static void attempt_failed(tcp_attempt *a, int status) {
-  tcp_dial *d = a->dial;
-  pu_tcp_close(a->tcp, true);
-  a->tcp = NULL;
-  d->running--;
-  d->status = status;
-  start_next(d);
-}
-
 static void on_connect(void *data, int status);
 static const pu_tcp_events dial_events = {on_connect, NULL, NULL};
 
-static int start_attempt(tcp_attempt *a) {
-  tcp_transport *t = transport_of(a->dial);
+static int start(tcp_dial *d) {
+  tcp_transport *t = transport_of(d);
   pu_sockaddr local;
   int status = PU_E_IN_USE;
-  if (a->from_listening && t->local(t->local_data, &a->remote, &local))
-    status = pu_tcp_connect(t->platform, &local, &a->remote, &dial_events, a, &a->tcp);
+  if (d->from_listening && t->local(t->local_data, &d->remote, &local))
+    status = pu_tcp_connect(t->platform, &local, &d->remote, &dial_events, d, &d->tcp);
   if (status != 0) { /* taken, or of another address: leave from any port */
-    a->from_listening = false;
-    status = pu_tcp_connect(t->platform, NULL, &a->remote, &dial_events, a, &a->tcp);
+    d->from_listening = false;
+    status = pu_tcp_connect(t->platform, NULL, &d->remote, &dial_events, d, &d->tcp);
   }
   return status;
 }
 
 static void on_connect(void *data, int status) {
-  tcp_attempt *a = data;
-  tcp_dial *d = a->dial;
+  tcp_dial *d = data;
   tcp_transport *t = transport_of(d);
-  if ((status == PU_E_NO_ADDRESS || status == PU_E_IN_USE) && a->from_listening) {
-    pu_tcp_close(a->tcp, true);
-    a->tcp = NULL;
-    a->from_listening = false;
-    status = start_attempt(a);
+  if ((status == PU_E_NO_ADDRESS || status == PU_E_IN_USE) && d->from_listening) {
+    pu_tcp_close(d->tcp, true);
+    d->tcp = NULL;
+    d->from_listening = false;
+    status = start(d);
     if (status == 0)
       return;
   }
   if (status != 0) {
-    attempt_failed(a, status);
+    fail_dial(d, status);
     return;
   }
   pu_transport_conn conn = {.transport = "tcp"};
   pu_sockaddr sa;
-  pu_tcp_local(a->tcp, &sa);
+  pu_tcp_local(d->tcp, &sa);
   pu_multiaddr_from_sockaddr(&sa, &conn.local);
-  pu_tcp_remote(a->tcp, &sa);
+  pu_tcp_remote(d->tcp, &sa);
   pu_multiaddr_from_sockaddr(&sa, &conn.remote);
-  pu_tcp *tcp = a->tcp;
-  a->tcp = NULL;
+  pu_tcp *tcp = d->tcp;
+  d->tcp = NULL;
   status = pu_tcp_raw_new(t->mem, tcp, t->rx, &conn.raw);
   if (status != 0) {
     fail_dial(d, status);
@@ -261,81 +234,38 @@ static void on_connect(void *data, int status) {
   cb(user, 0, "", &conn);
 }
 
-static void start_next(tcp_dial *d) {
-  pu_timer_stop(&d->next);
-  while (d->started < d->count) {
-    tcp_attempt *a = &d->attempts[d->started++];
-    a->from_listening = true;
-    int status = start_attempt(a);
-    if (status == 0) {
-      d->running++;
-      if (d->started < d->count)
-        (void)pu_timer_after(&d->next, NEXT_ADDRESS_US);
-      return;
-    }
-    d->status = status;
-  }
-  if (d->running == 0)
-    fail_dial(d, d->status);
-}
-
-static void on_next(void *data) {
-  start_next(data);
-}
-
 static void on_limit(void *data) {
   fail_dial(data, PU_E_TIMEOUT);
 }
 
-static void on_resolved(void *data, int status, const pu_sockaddr *addrs, size_t count) {
-  tcp_dial *d = data;
-  d->resolve = NULL;
-  if (status != 0) {
-    fail_dial(d, status);
-    return;
-  }
-  for (size_t i = 0; i < count && d->count < PU_RESOLVE_MAX; i++)
-    d->attempts[d->count++] = (tcp_attempt){.dial = d, .remote = addrs[i]};
-  start_next(d);
-}
-
 static bool can_dial(pu_transport *t, const pu_ma_target *target) {
   (void)t;
-  return target->kind == PU_MA_KIND_TCP && target->port != 0;
+  return target->kind == PU_MA_KIND_TCP && !target->is_dns && target->port != 0;
 }
 
 static int dial(pu_transport *base, const pu_multiaddr *addr, const pu_ma_target *target,
                 pu_transport_dial_cb cb, void *data, pu_transport_dial **out) {
   tcp_transport *t = (tcp_transport *)base;
-  int status;
   tcp_dial *d = pu_zalloc(t->mem, sizeof *d);
   if (d == NULL)
     return PU_E_NOMEM;
+  (void)addr;
   d->base.transport = base;
   d->cb = cb;
   d->data = data;
-  (void)addr;
-  pu_timer_init(&d->next, t->platform, on_next, d);
+  d->remote = target->addr;
+  d->remote.port = target->port;
+  d->from_listening = true;
   pu_timer_init(&d->limit, t->platform, on_limit, d);
-  status = pu_timer_after(&d->limit, CONNECT_LIMIT_US);
-  if (status != 0)
-    goto fail;
-  if (target->is_dns) {
-    status = pu_resolve_start(t->platform, target->host, target->port, target->family, on_resolved,
-                              d, &d->resolve);
-  } else {
-    d->attempts[0] = (tcp_attempt){.dial = d, .remote = target->addr, .from_listening = true};
-    d->attempts[0].remote.port = target->port;
-    d->count = d->started = d->running = 1;
-    status = start_attempt(&d->attempts[0]);
+  int status = pu_timer_after(&d->limit, CONNECT_LIMIT_US);
+  if (status == 0)
+    status = start(d);
+  if (status != 0) {
+    free_dial(d);
+    return status;
   }
-  if (status != 0)
-    goto fail;
   *out = &d->base;
   return 0;
-fail:
-  free_dial(d);
-  return status;
 }
 
 static void cancel(pu_transport_dial *d) {

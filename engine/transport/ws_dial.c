@@ -91,10 +91,9 @@ typedef struct host_name {
 } host_name;
 
 static void name_host(const pu_ma_target *t, host_name *out) {
-  const char *name = t->sni[0] != '\0' ? t->sni : t->host;
-  if (t->sni[0] != '\0' || t->is_dns) {
-    memcpy(out->in_request, name, strlen(name) + 1);
-    memcpy(out->in_certificate, name, strlen(name) + 1);
+  if (t->sni[0] != '\0') {
+    memcpy(out->in_request, t->sni, strlen(t->sni) + 1);
+    memcpy(out->in_certificate, t->sni, strlen(t->sni) + 1);
     return;
   }
   char *text = out->in_request;
@@ -186,7 +185,7 @@ static void on_tcp(void *data, int status, const char *detail, const pu_transpor
 
 static bool can_dial(pu_transport *t, const pu_ma_target *target) {
   (void)t;
-  return target->kind == PU_MA_KIND_WS && target->port != 0;
+  return target->kind == PU_MA_KIND_WS && !target->is_dns && target->port != 0;
 }
 
 static int dial(pu_transport *base, const pu_multiaddr *addr, const pu_ma_target *target,
