@@ -139,14 +139,13 @@ static bool is_idle(pu_conn *c) {
 /* is_draining says whether the peer has still to take what closed streams have written, or had at the last
  * look. */
 static bool is_draining(pu_conn *c, uint64_t now) {
-  const bool before = c->draining_since_us != 0;
-  if (!c->session->ops->has_unsent(c->session)) {
-    c->draining_since_us = 0;
-    return before;
-  }
-  if (!before)
-    c->draining_since_us = now;
-  return now - c->draining_since_us < PU_CONN_UNSENT_US;
+  const uint64_t before = c->unsent;
+  c->unsent = c->session->ops->unsent(c->session);
+  if (c->unsent == 0)
+    return before > 0;
+  if (c->unsent != before)
+    c->unsent_since_us = now;
+  return now - c->unsent_since_us < PU_CONN_UNSENT_US;
 }
 
 /* arm_timer sets the timer for when the connection will have been idle long enough, if nothing
@@ -167,7 +166,7 @@ static void on_timer(void *data) {
   if (now >= c->idle_since_us + e->limits.idle_ms * 1000ull) {
     const bool idle = is_idle(c);
     if (!idle)
-      c->draining_since_us = 0;
+      c->unsent = 0;
     if (idle && !is_draining(c, now)) {
       pu_conn_end(c, 0, "idle");
       return;

@@ -9,7 +9,8 @@
 #include "transport/session.h"
 
 #define PU_CONN_DETAIL 200
-/* What the peer does not take keeps a connection without streams from idle closing for so long. */
+/* What the peer has still to take keeps a connection without streams from idle closing, until it has taken
+ * nothing for so long. */
 #define PU_CONN_UNSENT_US (1800u * 1000000u)
 
 typedef struct pu_conn_ready {
@@ -36,7 +37,7 @@ struct pu_conn {
   pu_table_node by_id, by_peer; /* |by_peer| while open */
   pu_list waiting;     /* opens that wait for the session to take another stream */
   uint64_t opened_us, idle_since_us;
-  uint64_t draining_since_us; /* 0: the peer has taken all that closed streams wrote, at the last look */
+  uint64_t unsent, unsent_since_us; /* of the session, at the last look; so much since then */
   uint64_t keep_until_us; /* it does not count as idle before: a peer that others reach through us */
   uint64_t opened_unix_ms;
   bool outbound, open, closed, identified;

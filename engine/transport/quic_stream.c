@@ -501,9 +501,9 @@ static void give_back(pu_session *base) {
   (void)base; /* nothing is borrowed: what is written is copied */
 }
 
-static bool has_unsent(const pu_session *base) {
+static uint64_t unsent(const pu_session *base) {
   const quic_session *s = (const quic_session *)base;
-  return s->queued_bytes > 0 || !pu_list_empty(&s->sending);
+  return s->queued_bytes + !pu_list_empty(&s->sending);
 }
 
 /* tell_rest offers what a stream's user has not taken. */
@@ -720,7 +720,7 @@ const pu_session_ops pu_quic_session_ops = {
     .cork = cork,
     .uncork = uncork,
     .flush = give_back,
-    .has_unsent = has_unsent,
+    .unsent = unsent,
     .fail = fail,
     .close = pu_quic_session_close,
     .free = free_session,

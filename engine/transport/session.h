@@ -82,9 +82,9 @@ typedef struct pu_session_ops {
   void (*cork)(pu_session *s);
   void (*uncork)(pu_session *s);
   void (*flush)(pu_session *s);
-  /* has_unsent: something that was written, also to streams that were closed since, has not left, or has
-   * not arrived as far as that is known. */
-  bool (*has_unsent)(const pu_session *s);
+  /* unsent: how much of what was written, also to streams that were closed since, has not left, or has
+   * not arrived as far as that is known; 0: nothing. */
+  uint64_t (*unsent)(const pu_session *s);
   /* fail ends all streams: each gets on_reset with |status|. */
   void (*fail)(pu_session *s, int status);
   /* close ends the session with a libp2p connection code (0: in peace), tells the peer if it can, and

@@ -197,8 +197,8 @@ static void flush(pu_session *base) {
 }
 
 /* What yamux takes it hands on, so all that has not left waits in the channel. */
-static bool has_unsent(const pu_session *base) {
-  return of_const(base)->channel.tx.len > 0;
+static uint64_t unsent(const pu_session *base) {
+  return of_const(base)->channel.tx.len;
 }
 
 static void fail(pu_session *base, int status) {
@@ -311,7 +311,7 @@ static const pu_session_ops upgraded_ops = {
     .cork = cork,
     .uncork = uncork,
     .flush = flush,
-    .has_unsent = has_unsent,
+    .unsent = unsent,
     .fail = fail,
     .close = close_session,
     .free = free_session,

@@ -10,7 +10,7 @@
 /* Who gets the file. */
 typedef struct reader {
   pu_stream *s;
-  size_t got, take;           /* take: bytes of each offer */
+  size_t got, take, most;     /* take: bytes of each offer; most: of all for now; 0: no bound */
   unsigned eofs, ends, order; /* order: eofs when the end came */
   int status;
   bool wrong; /* a byte was another than it should be */
@@ -41,7 +41,9 @@ static size_t on_data(void *user, pu_stream *s, uint8_t *data, size_t len, size_
   reader *r = user;
   (void)head;
   (void)tail;
-  const size_t n = len < r->take ? len : r->take;
+  size_t n = len < r->take ? len : r->take;
+  if (r->most != 0 && n > r->most - r->got)
+    n = r->most - r->got;
   for (size_t i = 0; i < n; i++)
     r->wrong = r->wrong || data[i] != byte_at(r->got + i);
   r->got += n;
@@ -215,6 +217,30 @@ static void test_unsent_is_not_idle(void **state) {
   end(&n);
 }
 
+/* A reader that is slow, and no slower: half an hour is without a byte. */
+static void test_unsent_gets_less(void **state) {
+  net n;
+  (void)state;
+  begin(&n, 950000, true);
+  for (unsigned i = 0; i < 3; i++) {
+    sim_run_for(n.sim, 1500 * SIM_SECOND);
+    if (i < 2) /* then all has come */
+      assert_int_equal(gone(&n.a), 0);
+    n.r.most = n.r.got + 300000;
+    read_on(&n, SIZE_MAX);
+  }
+  n.r.most = 0;
+  read_on(&n, SIZE_MAX);
+  sim_run_for(n.sim, SIM_SECOND);
+  assert_int_equal(n.r.got, 950000);
+  assert_false(n.r.wrong);
+  assert_int_equal(n.r.eofs, 1);
+  assert_int_equal(n.r.ends, gone(&n.a));
+  if (n.r.ends == 0)
+    pu_stream_close(n.r.s);
+  end(&n);
+}
+
 /* ... but not for ever, if the sender has left it. */
 static void test_unsent_has_a_deadline(void **state) {
   net n;
@@ -325,10 +351,11 @@ int main(void) {
   cmocka_unit_test_setup_teardown(name, over_yamux, NULL), \
       cmocka_unit_test_setup_teardown(name, over_quic, NULL)
   const struct CMUnitTest tests[] = {
-      BOTH(test_closed_as_idle),        BOTH(test_broken_off),
-      BOTH(test_unsent_is_not_idle),    BOTH(test_unsent_has_a_deadline),
-      BOTH(test_rests_have_a_deadline), BOTH(test_left_by_the_reader),
-      BOTH(test_ended_by_us),           BOTH(test_closed_by_the_reader),
+      BOTH(test_closed_as_idle),       BOTH(test_broken_off),
+      BOTH(test_unsent_is_not_idle),   BOTH(test_unsent_has_a_deadline),
+      BOTH(test_unsent_gets_less),     BOTH(test_rests_have_a_deadline),
+      BOTH(test_left_by_the_reader),   BOTH(test_ended_by_us),
+      BOTH(test_closed_by_the_reader),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
