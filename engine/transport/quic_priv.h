@@ -14,8 +14,8 @@
 #define QUIC_CID_BYTES 8u       /* of our own connection IDs */
 #define QUIC_PACKET_MAX 1452u   /* UDP payload we send at most: Ethernet's MTU over IPv6 */
 #define QUIC_DATAGRAM_MAX 2048u /* longer ones are dropped; we say so in max_udp_payload_size */
-#define QUIC_GATHER_BYTES 65536u
-#define QUIC_GATHER_SPARE 8192u /* a datagram's bytes and the room around its pieces */
+#define QUIC_GATHER_BYTES 73728u /* what came in one batch of datagrams, and QUIC_GATHER_SPARE */
+#define QUIC_GATHER_SPARE 8192u  /* a datagram's bytes and the room around its pieces */
 #define QUIC_ROOMY_PIECES 32u   /* pieces of a batch that get room around */
 #define QUIC_PIECES_MAX 1024u
 #define QUIC_STOP_LOOKS 256u /* blocked streams that are looked at after each batch, in turn */
@@ -168,6 +168,7 @@ struct quic_session {
   bool acked;        /* something was: there may be room for waiters */
   bool room_due, wants_stream, path_due, reset_by_peer;
   bool dirty, writing;
+  bool early; /* written in this batch, before its users were told */
   bool quiet; /* the peer is not told that it ends */
   int fault;  /* ngtcp2's error that ends it */
   int end_status;

@@ -8,6 +8,8 @@
 #include "transport/quic_priv.h"
 
 #define HANDSHAKE_LIMIT_NS (15u * NGTCP2_SECONDS)
+#define EARLY_BYTES 16384u /* of one batch are worth a packet of their own that acknowledges them \
+                            */
 
 /* ---- addresses ---- */
 
@@ -518,13 +520,27 @@ void pu_quic_make_room(pu_quic *q) {
     settle(q);
 }
 
+/* write_early sends what waits already, and acknowledges a lot, before users are told: their work
+ * then overlaps with the peer's. A few bytes wait for the answer that may go in the same packet. */
+static void write_early(pu_quic *q) {
+  PU_LIST_EACH(&q->touched, node, tmp) {
+    quic_session *s = PU_CONTAINER_OF(node, quic_session, touch);
+    s->early = s->open && (q->gather_len >= EARLY_BYTES || !pu_list_empty(&s->sending));
+    if (s->early)
+      pu_quic_session_write(s);
+  }
+}
+
 void pu_quic_end_batch(pu_quic *q) {
   if (q->batching == 1) {
+    write_early(q);
     settle(q);
     while (!pu_list_empty(&q->touched)) {
       quic_session *s = PU_CONTAINER_OF(q->touched.next, quic_session, touch);
       pu_list_remove(&s->touch);
-      pu_quic_session_write(s);
+      if (!s->early || s->dirty || s->fault != 0)
+        pu_quic_session_write(s);
+      s->early = false;
     }
   }
   q->batching--;

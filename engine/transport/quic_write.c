@@ -71,20 +71,21 @@ static ngtcp2_ssize write_one(quic_session *s, ngtcp2_path_storage *path, ngtcp2
   }
 }
 
-static void arm(quic_session *s) {
-  const ngtcp2_tstamp at = ngtcp2_conn_get_expiry(s->conn);
+static void arm(quic_session *s, ngtcp2_tstamp at) {
   const uint64_t at_us = at == UINT64_MAX ? PU_NEVER : (at + 999) / 1000;
   if (pu_timer_at(&s->timer, at_us) != 0)
     pu_quic_session_failed(s, NGTCP2_ERR_NOMEM);
 }
 
-static int write_packets(quic_session *s, uint64_t now_ns) {
+/* write_packets writes what may go now and says in |*wake_ns| when there is something to do again.
+ */
+static int write_packets(quic_session *s, uint64_t now_ns, ngtcp2_tstamp *wake_ns) {
   uint8_t *const memory = s->quic->tx;
   const size_t quantum = ngtcp2_conn_get_send_quantum(s->conn);
   const size_t most = quantum < BATCH_BYTES ? quantum : BATCH_BYTES;
   outgoing o = {.begin = memory};
   size_t total = 0;
-  bool full = false;
+  bool full = false, done = false;
   while (!full && total + QUIC_PACKET_MAX <= 65536u) {
     ngtcp2_path_storage path;
     ngtcp2_pkt_info info = {0};
@@ -93,7 +94,8 @@ static int write_packets(quic_session *s, uint64_t now_ns) {
     const ngtcp2_ssize n = write_one(s, &path, &info, o.begin + o.len, QUIC_PACKET_MAX, now_ns);
     if (n < 0)
       return (int)n;
-    if (n == 0)
+    done = n == 0;
+    if (done)
       break;
     pu_quic_from_native(&path.path.remote, &remote);
     if (o.len > 0 &&
@@ -118,9 +120,13 @@ static int write_packets(quic_session *s, uint64_t now_ns) {
   }
   if (!full)
     (void)flush(s, &o);
+  const bool said_all = done && pu_list_empty(&s->sending);
+  *wake_ns = ngtcp2_conn_get_expiry(s->conn);
   /* Before the first sample of the round trip time 0.12 would pace by a guess of 333 ms. */
   if (s->handshake_done)
     ngtcp2_conn_update_pkt_tx_time(s->conn, now_ns);
+  if (!said_all) /* else there is nothing to wake up for when pacing lets more go */
+    *wake_ns = ngtcp2_conn_get_expiry(s->conn);
   return 0;
 }
 
@@ -157,12 +163,20 @@ void pu_quic_session_write(quic_session *s) {
   s->writing = true;
   s->dirty = false;
   update_limit(s);
-  const int status = write_packets(s, pu_quic_now(q));
+  const uint64_t now_ns = pu_quic_now(q);
+  ngtcp2_tstamp wake_ns = 0;
+  int status = write_packets(s, now_ns, &wake_ns);
+  if (status == 0 && wake_ns <= now_ns && s->handshake_done && pu_list_empty(&s->sending)) {
+    /* Due is the pacing of an earlier packet, mostly: that is cheaper here than by the timer. */
+    status = ngtcp2_conn_handle_expiry(s->conn, now_ns);
+    if (status == 0)
+      status = write_packets(s, now_ns, &wake_ns);
+  }
   s->writing = false;
   if (status != 0)
     pu_quic_session_failed(s, status);
   else
-    arm(s);
+    arm(s, wake_ns);
   if (s->fault != 0 && pu_timer_at(&s->timer, pu_now_us(s->config.platform)) != 0)
     pu_timer_stop(&s->timer); /* the owner's own deadlines end it then */
 }

@@ -123,6 +123,10 @@ static void send_more(side *s) {
                       : pu_stream_write(s->stream, at, len);
       if (s->ended)
         break; /* on_end told us inside the write */
+      if (n == PU_E_NOMEM && w->mishaps) { /* on_end follows, when this call is over */
+        more = false;
+        break;
+      }
       SIM_CHECK(n >= 0, "flow %u: write: %s", s->f->number, pu_error_sentence((int)n));
       s->sent += (uint64_t)n;
       more = (size_t)n == len;
