@@ -157,6 +157,7 @@ struct quic_session {
   pu_security_result *result; /* until on_secured */
   const char *verify_why;
   int verify_status;
+  uint8_t verify_alert; /* TLS's; 0: GnuTLS's own choice */
   uint64_t bytes_in, bytes_out, queued_bytes, crypto_bytes;
   uint64_t window_max, rtt_ns;
   uint64_t unread,

@@ -8,8 +8,9 @@
 #include "transport/quic_priv.h"
 
 #define HANDSHAKE_LIMIT_NS (15u * NGTCP2_SECONDS)
-#define EARLY_BYTES 16384u /* of one batch are worth a packet of their own that acknowledges them \
-                            */
+#define EARLY_BYTES                                                             \
+  16384u /* of one batch are worth a packet of their own that acknowledges them \
+          */
 
 /* ---- addresses ---- */
 
@@ -275,7 +276,9 @@ void pu_quic_session_failed(quic_session *s, int error) {
     s->quiet = true;
     break;
   case NGTCP2_ERR_CRYPTO:
-    ngtcp2_ccerr_set_tls_alert(&s->farewell, ngtcp2_conn_get_tls_alert(s->conn), NULL, 0);
+    ngtcp2_ccerr_set_tls_alert(
+        &s->farewell, s->verify_alert != 0 ? s->verify_alert : ngtcp2_conn_get_tls_alert(s->conn),
+        NULL, 0);
     status = s->verify_status != 0 ? s->verify_status : PU_E_CRYPTO;
     if (s->verify_status != 0 && s->verify_why != NULL)
       (void)snprintf(why, sizeof why, "%s", s->verify_why);

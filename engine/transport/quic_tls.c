@@ -17,6 +17,13 @@ static ngtcp2_conn *conn_of(ngtcp2_crypto_conn_ref *ref) {
 static int verify(gnutls_session_t tls) {
   const ngtcp2_crypto_conn_ref *ref = gnutls_session_get_ptr(tls);
   quic_session *s = ref->user_data;
+  gnutls_datum_t agreed;
+  if (gnutls_alpn_get_selected_protocol(tls, &agreed) != 0) { /* RFC 9001, 8.1: a must */
+    s->verify_status = PU_E_UNSUPPORTED;
+    s->verify_alert = GNUTLS_A_NO_APPLICATION_PROTOCOL;
+    s->verify_why = "the peer does not say that it speaks libp2p (ALPN)";
+    return GNUTLS_E_CERTIFICATE_ERROR;
+  }
   const uint64_t now_s = pu_wall_ns(s->config.platform) / 1000000000u;
   s->verify_status = pu_tls_check_peer(tls, now_s, s->config.expected, &s->result->key,
                                        &s->result->peer, &s->verify_why);

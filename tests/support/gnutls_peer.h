@@ -22,6 +22,7 @@ typedef struct gnutls_peer_certificate {
   bool other_key_signed; /* the identity signed another key */
   bool other_issuer;     /* another key signed the certificate */
   bool expired, future;
+  uint64_t now_unix_s;      /* what these are measured by; 0: TLS_PAIR_NOW_S */
   unsigned claimed_bits;    /* it claims an RSA key of this length, which nobody holds */
   const uint8_t *extension; /* instead of what belongs there */
   size_t extension_len;
@@ -116,7 +117,8 @@ static inline gnutls_x509_crt_t gnutls_peer_make(const gnutls_peer_certificate *
                                                  const pu_key *identity,
                                                  gnutls_x509_privkey_t *key) {
   const gnutls_peer_certificate plain = {.algorithm = shape->claimed_bits > 0 ? GNUTLS_PK_RSA : 0};
-  const time_t now = (time_t)TLS_PAIR_NOW_S, day = 86400;
+  const time_t day = 86400,
+               now = (time_t)(shape->now_unix_s != 0 ? shape->now_unix_s : TLS_PAIR_NOW_S);
   const time_t from = shape->future ? now + 2 * day : now - 100 * day;
   const time_t to = shape->expired ? now - 2 * day : now + 100 * day;
   uint8_t extension[128];
