@@ -15,14 +15,15 @@
 
 typedef struct tls {
   pu_tls_session base;
+  pu_tls_identity *identity;
   pu_peer_id expected; /* len 0: any */
   uint64_t now_unix_s;
 } tls;
 
 static int verify(pu_tls_session *s, const char **why) {
   const tls *t = (const tls *)(const void *)s;
-  return pu_tls_check_peer(s->tls, t->now_unix_s, &t->expected, &s->result.key, &s->result.peer,
-                           why);
+  return pu_tls_check_peer(t->identity, s->tls, t->now_unix_s, &t->expected, &s->result.key,
+                           &s->result.peer, why);
 }
 
 static int finish(pu_tls_session *s, const char **why) {
@@ -60,6 +61,7 @@ static int tls_start(const pu_security_config *config, pu_security **out) {
   s->taken_max = PU_TLS_HANDSHAKE_MAX;
   s->verify = verify;
   s->finish = finish;
+  t->identity = config->tls;
   t->now_unix_s = config->now_unix_s;
   if (config->expected != NULL)
     t->expected = *config->expected;

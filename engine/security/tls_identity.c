@@ -7,6 +7,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <sodium.h>
 #include <string.h>
 #include <time.h>
 
@@ -19,6 +20,7 @@
 #include "security/tls_priv.h"
 
 #define EXTENSION_OID "1.3.6.1.4.1.53594.1.1"
+#define WRONG_DATES "the peer's certificate has expired or is not valid yet: check the clocks"
 #define SIGNATURE_PREFIX "libp2p-tls-handshake:"
 #define CERTIFICATE_MAX 8192u /* of a peer: an RSA key of 8192 bits twice fits */
 #define SPKI_MAX 2048u
@@ -28,11 +30,22 @@
 #define RSA_MAX_EXPONENT 8u  /* bytes */
 #define RECORD_SIZE_LIMIT 28 /* RFC 8449 */
 #define SECONDS_PER_YEAR 31557600
+#define KNOWN_MAX 64u     /* certificates found good that are remembered */
+#define KNOWN_KEY_MAX 40u /* of an identity as protobuf: Ed25519, and little more */
 
 /* AES-128-GCM first: the machine's own instructions do it, and GnuTLS's ChaCha20 is slow. */
 #define CIPHERS                                                                             \
   "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:" \
   "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"
+
+/* A certificate found good: all that was judged of its bytes is told by their hash; what time and
+ * wishes decide is judged again. */
+typedef struct proven {
+  uint8_t digest[crypto_hash_sha256_BYTES];
+  time_t from, to;
+  uint8_t key_len; /* 0: none */
+  uint8_t key[KNOWN_KEY_MAX];
+} proven;
 
 struct pu_tls_identity {
   const pu_key *key;
@@ -40,6 +53,8 @@ struct pu_tls_identity {
   gnutls_certificate_credentials_t credentials; /* NULL: nothing was needed yet */
   gnutls_priority_t tcp, quic;
   gnutls_datum_t der;
+  proven known[KNOWN_MAX];
+  size_t known_next; /* the oldest is replaced */
 };
 
 bool pu_tls_is_fast(void) {
@@ -250,25 +265,45 @@ static size_t get_be24(const uint8_t *in) {
   return (size_t)in[0] << 16 | (size_t)in[1] << 8 | in[2];
 }
 
-/* affordable says whether a certificate's key is none that takes seconds to verify with. */
+/* find_spki returns the key's bytes as they stand in the certificate. */
+static bool find_spki(const der *tbs_content, der *spki) {
+  der at = *tbs_content, skipped;
+  (void)take(&at, 0xa0, &skipped, NULL);    /* version */
+  return take(&at, 0x02, &skipped, NULL) && /* serial */
+         take(&at, 0x30, &skipped, NULL) && /* algorithm */
+         take(&at, 0x30, &skipped, NULL) && /* issuer */
+         take(&at, 0x30, &skipped, NULL) && /* validity */
+         take(&at, 0x30, &skipped, NULL) && /* subject */
+         take(&at, 0x30, &skipped, spki);
+}
+
+static bool is_oid(const der *oid, const uint8_t *want, size_t len) {
+  return oid->len == len && memcmp(oid->data, want, len) == 0;
+}
+
+/* affordable says whether a certificate's key is one we know, and none that takes seconds to verify
+ * with. It reads the DER itself, since GnuTLS parses every certificate several times already. */
 static bool affordable(const uint8_t *bytes, size_t len) {
-  const gnutls_datum_t datum = {(unsigned char *)(uintptr_t)bytes, (unsigned)len};
-  gnutls_datum_t modulus = {NULL, 0}, exponent = {NULL, 0};
-  gnutls_x509_crt_t crt;
-  bool good = false;
-  if (gnutls_x509_crt_init(&crt) != 0)
+  static const uint8_t rsa[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01},
+                       rsa_pss[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a},
+                       ec[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01},
+                       ed25519[] = {0x2b, 0x65, 0x70}, ed448[] = {0x2b, 0x65, 0x71};
+  der in = {bytes, len}, certificate, content, spki, body, algorithm, oid, key, modulus, exponent;
+  if (!take(&in, 0x30, &certificate, NULL) || !take(&certificate, 0x30, &content, NULL) ||
+      !find_spki(&content, &spki) || !take(&spki, 0x30, &body, NULL) ||
+      !take(&body, 0x30, &algorithm, NULL) || !take(&algorithm, 0x06, &oid, NULL) ||
+      !take(&body, 0x03, &key, NULL))
     return false;
-  if (gnutls_x509_crt_import(crt, &datum, GNUTLS_X509_FMT_DER) == 0) {
-    const int algorithm = gnutls_x509_crt_get_pk_algorithm(crt, NULL);
-    good = algorithm != GNUTLS_PK_DSA && algorithm != GNUTLS_PK_DH;
-    if (algorithm == GNUTLS_PK_RSA || algorithm == GNUTLS_PK_RSA_PSS)
-      good = gnutls_x509_crt_get_pk_rsa_raw(crt, &modulus, &exponent) == 0 &&
-             modulus.size <= RSA_MAX_BITS / 8 + 1 && exponent.size <= RSA_MAX_EXPONENT;
-  }
-  gnutls_free(modulus.data);
-  gnutls_free(exponent.data);
-  gnutls_x509_crt_deinit(crt);
-  return good;
+  if (is_oid(&oid, ec, sizeof ec) || is_oid(&oid, ed25519, sizeof ed25519) ||
+      is_oid(&oid, ed448, sizeof ed448))
+    return true;
+  if ((!is_oid(&oid, rsa, sizeof rsa) && !is_oid(&oid, rsa_pss, sizeof rsa_pss)) || key.len == 0)
+    return false;
+  key.data++; /* the number of unused bits */
+  key.len--;
+  return take(&key, 0x30, &body, NULL) && take(&body, 0x02, &modulus, NULL) &&
+         take(&body, 0x02, &exponent, NULL) && modulus.len <= RSA_MAX_BITS / 8 + 1 &&
+         exponent.len <= RSA_MAX_EXPONENT;
 }
 
 /* on_certificate reads a Certificate message (RFC 8446, 4.4.2) before GnuTLS does. */
@@ -370,18 +405,6 @@ static bool check_self_signature(gnutls_x509_crt_t crt, gnutls_pubkey_t public, 
                                     &signature) >= 0;
 }
 
-/* find_spki returns the key's bytes as they stand in the certificate. */
-static bool find_spki(const der *tbs_content, der *spki) {
-  der at = *tbs_content, skipped;
-  (void)take(&at, 0xa0, &skipped, NULL);    /* version */
-  return take(&at, 0x02, &skipped, NULL) && /* serial */
-         take(&at, 0x30, &skipped, NULL) && /* algorithm */
-         take(&at, 0x30, &skipped, NULL) && /* issuer */
-         take(&at, 0x30, &skipped, NULL) && /* validity */
-         take(&at, 0x30, &skipped, NULL) && /* subject */
-         take(&at, 0x30, &skipped, spki);
-}
-
 static bool has_unknown_critical(gnutls_x509_crt_t crt) {
   static const char *const known[] = {EXTENSION_OID, GNUTLS_X509EXT_OID_KEY_USAGE,
                                       GNUTLS_X509EXT_OID_EXTENDED_KEY_USAGE,
@@ -419,9 +442,7 @@ static bool may_serve(gnutls_x509_crt_t crt) {
   }
 }
 
-static bool dates_fit(gnutls_x509_crt_t crt, uint64_t now_s) {
-  const time_t from = gnutls_x509_crt_get_activation_time(crt);
-  const time_t to = gnutls_x509_crt_get_expiration_time(crt);
+static bool dates_fit(time_t from, time_t to, uint64_t now_s) {
   if (now_s == 0)
     return true;
   return from != (time_t)-1 && to != (time_t)-1 &&
@@ -458,7 +479,7 @@ out:
 }
 
 static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *bytes, size_t len,
-                 uint64_t now_s, pu_public_key *key, const char **why) {
+                 uint64_t now_s, pu_public_key *key, proven *out, const char **why) {
   der in = {bytes, len}, certificate, content, tbs, spki;
   unsigned bits = 0;
   *why = "the peer's certificate is malformed";
@@ -474,8 +495,10 @@ static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *b
     *why = "the key of the peer's certificate is too short, too long or of no use";
     return PU_E_CRYPTO;
   }
-  *why = "the peer's certificate has expired or is not valid yet: check the clocks";
-  if (!dates_fit(crt, now_s))
+  out->from = gnutls_x509_crt_get_activation_time(crt);
+  out->to = gnutls_x509_crt_get_expiration_time(crt);
+  *why = WRONG_DATES;
+  if (!dates_fit(out->from, out->to, now_s))
     return PU_E_CRYPTO;
   *why = "the peer's certificate has an unknown critical extension or a wrong key usage";
   if (has_unknown_critical(crt) || !may_serve(crt))
@@ -486,30 +509,67 @@ static int check(gnutls_x509_crt_t crt, gnutls_pubkey_t public, const uint8_t *b
   return check_signed_key(crt, &spki, key, why);
 }
 
-int pu_tls_check_certificate(const uint8_t *bytes, size_t len, size_t count, uint64_t now_s,
-                             const pu_peer_id *expected, pu_public_key *key, pu_peer_id *peer,
-                             const char **why) {
-  const char *ignored;
+/* recall finds a certificate that was found good before; NULL: none. */
+static const proven *recall(const pu_tls_identity *t, const uint8_t *digest) {
+  for (size_t i = 0; i < KNOWN_MAX; i++)
+    if (t->known[i].key_len != 0 &&
+        memcmp(t->known[i].digest, digest, sizeof t->known->digest) == 0)
+      return &t->known[i];
+  return NULL;
+}
+
+static void remember(pu_tls_identity *t, proven *k, const pu_public_key *key) {
+  if (key->len > KNOWN_KEY_MAX)
+    return;
+  k->key_len = (uint8_t)key->len;
+  memcpy(k->key, key->protobuf, key->len);
+  t->known[t->known_next] = *k;
+  t->known_next = (t->known_next + 1) % KNOWN_MAX;
+}
+
+/* judge is all but the comparison with the expected peer. */
+static int judge(pu_tls_identity *t, const uint8_t *bytes, size_t len, uint64_t now_s,
+                 pu_public_key *key, const char **why) {
+  proven fresh = {.key_len = 0};
   gnutls_x509_crt_t crt = NULL;
   gnutls_pubkey_t public = NULL;
   int status = PU_E_NOMEM;
+  if (t != NULL) {
+    crypto_hash_sha256(fresh.digest, bytes, len);
+    const proven *k = recall(t, fresh.digest);
+    if (k != NULL) {
+      *why = WRONG_DATES;
+      return dates_fit(k->from, k->to, now_s) ? pu_public_key_parse(k->key, k->key_len, key)
+                                              : PU_E_CRYPTO;
+    }
+  }
+  *why = "out of memory";
+  if (gnutls_x509_crt_init(&crt) == 0 && gnutls_pubkey_init(&public) == 0)
+    status = check(crt, public, bytes, len, now_s, key, &fresh, why);
+  if (public != NULL)
+    gnutls_pubkey_deinit(public);
+  if (crt != NULL)
+    gnutls_x509_crt_deinit(crt);
+  if (status == 0 && t != NULL)
+    remember(t, &fresh, key);
+  return status;
+}
+
+int pu_tls_check_certificate(pu_tls_identity *t, const uint8_t *bytes, size_t len, size_t count,
+                             uint64_t now_s, const pu_peer_id *expected, pu_public_key *key,
+                             pu_peer_id *peer, const char **why) {
+  const char *ignored;
   if (why == NULL)
     why = &ignored;
   if (count != 1) {
     *why = "the peer did not show exactly one certificate";
     return PU_E_PROTOCOL;
   }
-  *why = "out of memory";
   if (len > CERTIFICATE_MAX) {
     *why = "the peer's certificate is too long";
     return PU_E_PROTOCOL;
   }
-  if (gnutls_x509_crt_init(&crt) == 0 && gnutls_pubkey_init(&public) == 0)
-    status = check(crt, public, bytes, len, now_s, key, why);
-  if (public != NULL)
-    gnutls_pubkey_deinit(public);
-  if (crt != NULL)
-    gnutls_x509_crt_deinit(crt);
+  const int status = judge(t, bytes, len, now_s, key, why);
   if (status != 0)
     return status;
   pu_public_key_peer_id(key, peer);
@@ -520,12 +580,12 @@ int pu_tls_check_certificate(const uint8_t *bytes, size_t len, size_t count, uin
   return 0;
 }
 
-int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_s,
+int pu_tls_check_peer(pu_tls_identity *t, struct gnutls_session_int *session, uint64_t now_s,
                       const pu_peer_id *expected, pu_public_key *key, pu_peer_id *peer,
                       const char **why) {
   unsigned count = 0;
   const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &count);
-  return pu_tls_check_certificate(list != NULL ? list[0].data : NULL,
+  return pu_tls_check_certificate(t, list != NULL ? list[0].data : NULL,
                                   list != NULL ? list[0].size : 0, list != NULL ? count : 0, now_s,
                                   expected, key, peer, why);
 }

@@ -42,13 +42,15 @@ void pu_tls_guard(struct gnutls_session_int *session);
  * certificate, dates (with a day's tolerance; unix seconds, 0: not looked at), self-signature,
  * extension, signature, and |expected| if it is not NULL and its len not 0. 0, PU_E_CRYPTO,
  * PU_E_PROTOCOL, PU_E_PEER_MISMATCH; |why| (may be NULL) gets a static text for people. */
-PU_MUST_CHECK int pu_tls_check_peer(struct gnutls_session_int *session, uint64_t now_unix_s,
-                                    const pu_peer_id *expected, pu_public_key *key,
-                                    pu_peer_id *peer, const char **why);
+PU_MUST_CHECK int pu_tls_check_peer(pu_tls_identity *t, struct gnutls_session_int *session,
+                                    uint64_t now_unix_s, const pu_peer_id *expected,
+                                    pu_public_key *key, pu_peer_id *peer, const char **why);
 /* pu_tls_check_certificate is the same for a certificate in DER, the first of |count| that were
- * shown. */
-PU_MUST_CHECK int pu_tls_check_certificate(const uint8_t *der, size_t len, size_t count,
-                                           uint64_t now_unix_s, const pu_peer_id *expected,
-                                           pu_public_key *key, pu_peer_id *peer, const char **why);
+ * shown. |t| (may be NULL) remembers the hashes of the last certificates found good, whose
+ * signatures need not be verified again; dates and |expected| are looked at each time. */
+PU_MUST_CHECK int pu_tls_check_certificate(pu_tls_identity *t, const uint8_t *der, size_t len,
+                                           size_t count, uint64_t now_unix_s,
+                                           const pu_peer_id *expected, pu_public_key *key,
+                                           pu_peer_id *peer, const char **why);
 
 #endif

@@ -208,7 +208,8 @@ int pu_tls_session_new(pu_mem *mem, size_t size, bool initiator, unsigned flags,
     return PU_E_NOMEM;
   }
   flags |= GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_REKEY;
-  flags |= initiator ? GNUTLS_CLIENT : GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET;
+  flags |=
+      initiator ? GNUTLS_CLIENT | GNUTLS_KEY_SHARE_TOP : GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET;
   if (gnutls_init(&s->tls, flags) != 0)
     s->tls = NULL;
   if (s->tls == NULL ||

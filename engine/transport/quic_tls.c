@@ -25,15 +25,16 @@ static int verify(gnutls_session_t tls) {
     return GNUTLS_E_CERTIFICATE_ERROR;
   }
   const uint64_t now_s = pu_wall_ns(s->config.platform) / 1000000000u;
-  s->verify_status = pu_tls_check_peer(tls, now_s, s->config.expected, &s->result->key,
-                                       &s->result->peer, &s->verify_why);
+  s->verify_status = pu_tls_check_peer(s->config.tls, tls, now_s, s->config.expected,
+                                       &s->result->key, &s->result->peer, &s->verify_why);
   return s->verify_status == 0 ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
 }
 
 int pu_quic_tls_start(quic_session *s) {
   const bool client = s->config.initiator;
   const unsigned flags =
-      client ? GNUTLS_CLIENT | GNUTLS_FORCE_CLIENT_CERT | GNUTLS_NO_END_OF_EARLY_DATA
+      client ? GNUTLS_CLIENT | GNUTLS_KEY_SHARE_TOP | GNUTLS_FORCE_CLIENT_CERT |
+                   GNUTLS_NO_END_OF_EARLY_DATA
              : GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET | GNUTLS_NO_END_OF_EARLY_DATA;
   s->result = pu_zalloc(s->config.mem, sizeof *s->result);
   if (s->result == NULL || gnutls_init(&s->tls, flags) != 0)

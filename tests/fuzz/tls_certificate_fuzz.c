@@ -9,7 +9,7 @@ static void check(const uint8_t *der, size_t len, uint64_t now_s) {
   pu_public_key key;
   pu_peer_id peer, again;
   const char *why = NULL;
-  const int rc = pu_tls_check_certificate(der, len, 1, now_s, NULL, &key, &peer, &why);
+  const int rc = pu_tls_check_certificate(NULL, der, len, 1, now_s, NULL, &key, &peer, &why);
   PU_ASSERT(why != NULL && (rc == 0) == (why[0] == '\0'));
   if (rc != 0)
     return;

@@ -28,7 +28,7 @@ static int check(const uint8_t *der, size_t len, uint64_t now_s, const pu_peer_i
                  const char **why) {
   pu_public_key public;
   pu_peer_id peer;
-  const int rc = pu_tls_check_certificate(der, len, 1, now_s, expected, &public, &peer, why);
+  const int rc = pu_tls_check_certificate(NULL, der, len, 1, now_s, expected, &public, &peer, why);
   if (rc == 0) {
     assert_true(pu_peer_id_equal(&peer, pu_key_peer_id(key)));
     assert_int_equal(public.len, pu_key_public(key)->len);
@@ -71,6 +71,72 @@ static void test_ours(void **state) {
   pu_tls_identity_free(u);
   pu_tls_identity_free(t);
   pu_tls_identity_free(NULL);
+}
+
+static int judged_by(pu_tls_identity *judge, const uint8_t *der, size_t len, uint64_t now_s,
+                     const pu_peer_id *expected, const pu_key *by) {
+  pu_public_key public;
+  pu_peer_id peer;
+  const char *why;
+  const int rc =
+      pu_tls_check_certificate(judge, der, len, 1, now_s, expected, &public, &peer, &why);
+  if (rc == 0) {
+    assert_int_equal(public.len, pu_key_public(by)->len);
+    assert_memory_equal(public.protobuf, pu_key_public(by)->protobuf, public.len);
+    assert_true(pu_peer_id_equal(&peer, pu_key_peer_id(by)));
+  }
+  return rc;
+}
+
+/* A certificate that was found good before is judged as if it were new in all but its signatures:
+ * by its dates and by whom we expect; one that differs in a byte is another one. */
+static void test_remembered(void **state) {
+  (void)state;
+  const uint64_t now = TLS_PAIR_NOW_S;
+  pu_tls_identity *judge, *t;
+  const uint8_t *der;
+  uint8_t copy[2048];
+  size_t len;
+  pu_key *other = pu_test_key(8);
+  assert_int_equal(pu_tls_identity_new(&mem, other, now, &judge), 0);
+  assert_int_equal(pu_tls_identity_new(&mem, key, now, &t), 0);
+  assert_int_equal(pu_tls_identity_certificate(t, &der, &len), 0);
+  assert_true(len <= sizeof copy);
+  /* One that was refused is refused again. */
+  memcpy(copy, der, len);
+  copy[len - 1] ^= 0x01;
+  for (int i = 0; i < 2; i++)
+    assert_int_equal(judged_by(judge, copy, len, now, NULL, key), PU_E_CRYPTO);
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(judged_by(judge, der, len, now, pu_key_peer_id(key), key), 0);
+    assert_int_equal(judged_by(judge, der, len, 0, NULL, key), 0);
+    assert_int_equal(judged_by(judge, der, len, now - 3600 - DAY_S - 1, NULL, key), PU_E_CRYPTO);
+    assert_int_equal(judged_by(judge, der, len, now + 101 * 366 * DAY_S, NULL, key), PU_E_CRYPTO);
+    assert_int_equal(judged_by(judge, der, len, now, pu_key_peer_id(other), key),
+                     PU_E_PEER_MISMATCH);
+    assert_int_equal(judged_by(judge, copy, len, now, NULL, key), PU_E_CRYPTO);
+  }
+  /* Many others come and go: each has its own key, and the first is good still. */
+  for (uint8_t i = 0; i < 70; i++) {
+    pu_key *many = pu_test_key((uint8_t)(10 + i));
+    pu_tls_identity *u;
+    const uint8_t *bytes;
+    size_t bytes_len;
+    assert_int_equal(pu_tls_identity_new(&mem, many, now, &u), 0);
+    assert_int_equal(pu_tls_identity_certificate(u, &bytes, &bytes_len), 0);
+    for (int k = 0; k < 2; k++)
+      assert_int_equal(judged_by(judge, bytes, bytes_len, now, NULL, many), 0);
+    assert_true(bytes_len <= sizeof copy);
+    memcpy(copy, bytes, bytes_len);
+    copy[bytes_len - 1] ^= 0x01;
+    assert_int_equal(judged_by(judge, copy, bytes_len, now, NULL, many), PU_E_CRYPTO);
+    pu_tls_identity_free(u);
+    pu_key_free(many);
+  }
+  assert_int_equal(judged_by(judge, der, len, now, NULL, key), 0);
+  pu_tls_identity_free(t);
+  pu_tls_identity_free(judge);
+  pu_key_free(other);
 }
 
 /* A machine without a clock makes one that is good once the others' clocks are looked at. */
@@ -183,16 +249,17 @@ static void test_number(void **state) {
   assert_int_equal(pu_tls_identity_certificate(t, &der, &len), 0);
   for (size_t count = 0; count < 4; count++)
     assert_int_equal(
-        pu_tls_check_certificate(der, len, count, TLS_PAIR_NOW_S, NULL, &public, &peer, NULL),
+        pu_tls_check_certificate(NULL, der, len, count, TLS_PAIR_NOW_S, NULL, &public, &peer, NULL),
         count == 1 ? 0 : PU_E_PROTOCOL);
   pu_tls_identity_free(t);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_ours),   cmocka_unit_test(test_made_without_a_clock),
-      cmocka_unit_test(test_shapes), cmocka_unit_test(test_out_of_memory),
-      cmocka_unit_test(test_number), cmocka_unit_test(test_damaged),
+      cmocka_unit_test(test_ours),       cmocka_unit_test(test_made_without_a_clock),
+      cmocka_unit_test(test_shapes),     cmocka_unit_test(test_out_of_memory),
+      cmocka_unit_test(test_number),     cmocka_unit_test(test_damaged),
+      cmocka_unit_test(test_remembered),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

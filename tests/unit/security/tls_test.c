@@ -320,11 +320,19 @@ static void run_other(const other *o, bool initiator) {
 
 static void test_others(void **state) {
   (void)state;
+  /* We offer a key for X25519 alone: a server that wants another curve asks for it. */
+  static const char p256[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-SECP256R1";
   static const char tls12[] = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
   const other cases[] = {
       {.certificates = 1, .alpn = "libp2p", .status = 0, .muxer = ""},
       {.certificates = 1, .alpn = "/yamux/1.0.0", .status = 0, .muxer = "/yamux/1.0.0"},
       {.certificates = 1, .alpn = NULL, .status = 0, .muxer = ""}, /* so does Go */
+      {.certificates = 1, .alpn = "libp2p", .priority = p256, .status = 0, .muxer = ""},
+      {.shape = {.algorithm = GNUTLS_PK_EDDSA_ED25519, .bits = 256},
+       .certificates = 1,
+       .alpn = "libp2p",
+       .status = 0,
+       .muxer = ""},
       {.shape = {.algorithm = GNUTLS_PK_RSA, .bits = 3072},
        .certificates = 1,
        .alpn = "libp2p",

@@ -199,7 +199,7 @@ static int tls_certificate(lua_State *L) {
   pu_peer_id peer;
   const char *why = NULL;
   int rc =
-      pu_tls_check_certificate(der, len, (size_t)lua_gettop(L) - 2,
+      pu_tls_check_certificate(NULL, der, len, (size_t)lua_gettop(L) - 2,
                                (uint64_t)luaL_checkinteger(L, 1), &expected, &key, &peer, &why);
   PU_ASSERT(why != NULL);
   if (rc != 0)
