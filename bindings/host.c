@@ -421,6 +421,21 @@ static int host_listen(lua_State *L) {
   return push_true(L, pu_engine_listen(h->engine, luaL_checkstring(L, 2), &err), &err);
 }
 
+static int host_web_certificate(lua_State *L) {
+  OPEN_HOST(h);
+  pu_error err = {0};
+  return push_true(L,
+                   pu_engine_web_certificate(h->engine, luaL_checkstring(L, 2),
+                                             luaL_checkstring(L, 3), &err),
+                   &err);
+}
+
+static int host_web_keep(lua_State *L) {
+  OPEN_HOST(h);
+  pu_error err = {0};
+  return push_true(L, pu_engine_web_keep(h->engine, luaL_checkstring(L, 2), &err), &err);
+}
+
 static int host_addrs(lua_State *L) {
   OPEN_HOST(h);
   pul_collect *c = pul_collect_new(L, &h->rt->mem);
@@ -740,6 +755,8 @@ static int host_limit_protocol(lua_State *L) {
 void pul_host_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"peer_id", host_peer_id},
                                      {"listen", host_listen},
+                                     {"web_certificate", host_web_certificate},
+                                     {"web_keep", host_web_keep},
                                      {"addrs", host_addrs},
                                      {"add_addr", host_add_addr},
                                      {"known_addrs", host_known_addrs},

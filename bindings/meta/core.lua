@@ -224,6 +224,16 @@ function host:peer_id() end
 ---@param addr string
 ---@return true?, peerup.err?
 function host:listen(addr) end
+---Gives listeners on /tls/ws a certificate chain and its key, from PEM files; again after a
+---renewal.
+---@param certificate_file string
+---@param key_file string
+---@return true?, peerup.err?
+function host:web_certificate(certificate_file, key_file) end
+---Gives them a self-signed one that is kept in a file, which is made when it is not there.
+---@param file string
+---@return true?, peerup.err?
+function host:web_keep(file) end
 ---@return string[]
 function host:addrs() end
 ---@param ttl_s number?  nil: for good

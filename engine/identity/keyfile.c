@@ -122,7 +122,7 @@ static int sync_dir(const char *path) {
   return rc;
 }
 
-int pu_keyfile_save(const char *path, const pu_key *key, pu_error *err) {
+int pu_keyfile_create(const char *path, const void *bytes, size_t len, pu_error *err) {
   char beside[PATH_MAX];
   int n = snprintf(beside, sizeof(beside), "%s.new-XXXXXX", path);
   if (n < 0 || (size_t)n >= sizeof(beside))
@@ -130,10 +130,7 @@ int pu_keyfile_save(const char *path, const pu_key *key, pu_error *err) {
   int fd = mkostemp(beside, O_CLOEXEC); /* mode 0600 from the start */
   if (fd < 0)
     return io_error(err, "write key file", path);
-  uint8_t bytes[KEY_BYTES];
-  pu_key_protobuf(key, bytes);
-  int rc = fchmod(fd, 0600) == 0 ? write_all(fd, bytes, sizeof(bytes)) : PU_E_IO;
-  sodium_memzero(bytes, sizeof(bytes));
+  int rc = fchmod(fd, 0600) == 0 ? write_all(fd, bytes, len) : PU_E_IO;
   if (rc == 0 && fsync(fd) != 0)
     rc = PU_E_IO;
   if (rc != 0)
@@ -148,4 +145,12 @@ int pu_keyfile_save(const char *path, const pu_key *key, pu_error *err) {
     return rc;
   }
   return sync_dir(path) == 0 ? 0 : io_error(err, "sync the directory of", path);
+}
+
+int pu_keyfile_save(const char *path, const pu_key *key, pu_error *err) {
+  uint8_t bytes[KEY_BYTES];
+  pu_key_protobuf(key, bytes);
+  const int rc = pu_keyfile_create(path, bytes, sizeof(bytes), err);
+  sodium_memzero(bytes, sizeof(bytes));
+  return rc;
 }

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "identity/keyfile.h"
 #include "platform/assert.h"
 #include "security/tls_identity.h"
 #include "security/tls_priv.h"
@@ -243,33 +244,98 @@ static int fill(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, uint64_t now_s
              : 0;
 }
 
+/* A self-signed certificate and its key. */
+typedef struct self_signed {
+  gnutls_x509_privkey_t key;
+  gnutls_x509_crt_t crt;
+} self_signed;
+
+static void self_signed_deinit(self_signed *own) {
+  if (own->crt != NULL)
+    gnutls_x509_crt_deinit(own->crt);
+  if (own->key != NULL)
+    gnutls_x509_privkey_deinit(own->key);
+}
+
+static int self_signed_make(self_signed *own, uint64_t now_s) {
+  *own = (self_signed){NULL, NULL};
+  int status = PU_E_NOMEM;
+  if (gnutls_x509_privkey_init(&own->key) == 0 && gnutls_x509_crt_init(&own->crt) == 0)
+    status = fill(own->crt, own->key, now_s);
+  if (status != 0)
+    self_signed_deinit(own);
+  return status;
+}
+
 /* own_ready makes a self-signed certificate unless there is one. */
 static int own_ready(pu_tls_web *w, uint64_t now_s) {
-  gnutls_x509_privkey_t key = NULL;
-  gnutls_x509_crt_t crt = NULL;
+  self_signed own;
   shared *c = NULL;
   if (w->own != NULL)
     return 0;
   int status = shared_new(w->mem, &c);
   if (status != 0)
     return status;
-  status = PU_E_NOMEM;
-  if (gnutls_x509_privkey_init(&key) == 0 && gnutls_x509_crt_init(&crt) == 0)
-    status = fill(crt, key, now_s);
-  if (status == 0 && gnutls_certificate_set_x509_key(c->credentials, &crt, 1, key) < 0)
-    status = PU_E_CRYPTO;
+  status = self_signed_make(&own, now_s);
+  if (status == 0) {
+    if (gnutls_certificate_set_x509_key(c->credentials, &own.crt, 1, own.key) < 0)
+      status = PU_E_CRYPTO;
+    self_signed_deinit(&own);
+  }
   if (status == 0)
     status = note_pin(c);
-  if (crt != NULL)
-    gnutls_x509_crt_deinit(crt);
-  if (key != NULL)
-    gnutls_x509_privkey_deinit(key);
   if (status != 0) {
     unref(c);
     return status;
   }
   w->own = c;
   return 0;
+}
+
+/* make_file writes a new certificate and its key to |file|. */
+static int make_file(const char *file, uint64_t now_s, pu_error *err) {
+  gnutls_datum_t key = {NULL, 0}, crt = {NULL, 0};
+  uint8_t *both = NULL;
+  self_signed own;
+  int status = self_signed_make(&own, now_s);
+  if (status != 0)
+    return pu_error_set(err, status, "cannot make a web certificate");
+  if (gnutls_x509_privkey_export2_pkcs8(own.key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN,
+                                        &key) != 0 ||
+      gnutls_x509_crt_export2(own.crt, GNUTLS_X509_FMT_PEM, &crt) != 0) {
+    status = pu_error_set(err, PU_E_CRYPTO, "cannot write a web certificate");
+    goto out;
+  }
+  both = gnutls_malloc(key.size + crt.size);
+  if (both == NULL) {
+    status = pu_error_set(err, PU_E_NOMEM, "no memory for a web certificate");
+    goto out;
+  }
+  memcpy(both, key.data, key.size);
+  memcpy(both + key.size, crt.data, crt.size);
+  status = pu_keyfile_create(file, both, key.size + crt.size, err);
+out:
+  if (both != NULL)
+    gnutls_memset(both, 0, key.size + crt.size);
+  if (key.data != NULL)
+    gnutls_memset(key.data, 0, key.size);
+  gnutls_free(both);
+  gnutls_free(key.data);
+  gnutls_free(crt.data);
+  self_signed_deinit(&own);
+  return status;
+}
+
+int pu_tls_web_keep(pu_tls_web *w, const char *file, uint64_t now_unix_s, pu_error *err) {
+  const char *why = "";
+  int status = pu_tls_web_load(w, file, file, &why);
+  if (status == PU_E_NOT_FOUND) {
+    status = make_file(file, now_unix_s, err);
+    if (status != 0 && status != PU_E_EXISTS) /* another of us was quicker */
+      return status;
+    status = pu_tls_web_load(w, file, file, &why);
+  }
+  return status == 0 ? 0 : pu_error_set(err, status, "%s: %s", file, why);
 }
 
 int pu_tls_web_pin(pu_tls_web *w, uint64_t now_unix_s, uint8_t pin[static PU_TLS_WEB_PIN]) {

@@ -5,6 +5,7 @@
 #ifndef PU_SECURITY_TLS_WEB_H
 #define PU_SECURITY_TLS_WEB_H
 
+#include "peerup/error.h"
 #include "security/security.h"
 
 #define PU_TLS_WEB_PIN 32                /* SHA-256 of a certificate's DER */
@@ -26,6 +27,11 @@ void pu_tls_web_free(pu_tls_web *w);
  * static text for people. */
 PU_MUST_CHECK int pu_tls_web_load(pu_tls_web *w, const char *certificate_file, const char *key_file,
                                   const char **why);
+/* pu_tls_web_keep does it with a certificate of our own that outlives us: |file| holds it and its
+ * key, in PEM, and is made (self-signed as below, 0600) when it is not there. As pu_tls_web_load,
+ * PU_E_CRYPTO; |err| (may be NULL) says why. */
+PU_MUST_CHECK int pu_tls_web_keep(pu_tls_web *w, const char *file, uint64_t now_unix_s,
+                                  pu_error *err);
 /* pu_tls_web_pin gives the SHA-256 of the certificate that listeners show. Without files it is a
  * self-signed P-256 one, made now if need be and valid from a day before |now_unix_s| for ten
  * years. PU_E_CRYPTO, PU_E_NOMEM. */

@@ -180,6 +180,17 @@ int pu_engine_web_certificate(pu_engine *e, const char *certificate_file, const 
   return announce(e);
 }
 
+int pu_engine_web_keep(pu_engine *e, const char *file, pu_error *err) {
+  const uint64_t now_s = pu_wall_ns(e->platform) / 1000000000u;
+  int status = pu_tls_web_keep(e->web, file, now_s, err);
+  if (status == 0 && pu_tls_web_pin(e->web, now_s, e->web_pin) != 0)
+    status = pu_error_set(err, PU_E_CRYPTO, "%s holds no certificate", file);
+  if (status != 0)
+    return status;
+  e->web_given = false;
+  return announce(e);
+}
+
 /* listen_wss has a certificate before it listens: without the user's, one of our own, which others can
  * only take for ours by its hash, and so the address tells it. */
 static int listen_wss(pu_engine *e, const pu_ma_target *target, const char *addr, pu_error *err) {

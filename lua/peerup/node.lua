@@ -11,6 +11,7 @@ local net = require "peerup.net"
 local policy = require "peerup.policy"
 local relays = require "peerup.relays"
 local services = require "peerup.services"
+local transports = require "peerup.transports"
 local uv = require "luv"
 
 local M = {}
@@ -75,9 +76,10 @@ end
 
 --- Opens a node.
 ---@param options {config: table, identity: {key: string, peer_id: string}, log: peerup.log,
----  serving: boolean?, targets: string[]?}
+---  serving: boolean?, targets: string[]?, on_dial: function?}
 --- serving: other peers connect to us (daemon); else we only go out, and authorized_keys may be
---- missing.
+--- missing. on_dial: orders or drops addresses, as core.host's, of those that network.transports
+--- leaves.
 ---@return peerup.node? node, peerup.err?
 function M.open(options)
   local config = options.config
@@ -107,6 +109,7 @@ function M.open(options)
       if not allowed then tell_denied(question, why) end
       return allowed, why
     end,
+    on_dial = transports.on_dial(function() return self.config end, options.on_dial),
     on_event = function(event) self:dispatch(event) end,
     on_log = M.engine_log(options.log),
     log_level = "warn",
@@ -171,24 +174,12 @@ end
 
 -- ---- listening and relays ----
 
---- Listens on the configured addresses. Those that this build cannot serve are noted, not fatal.
+--- Listens on the configured addresses.
 ---@return string[]? addrs, peerup.err?  fails when none could be listened on
 function Node:listen()
-  local good, last = 0, nil
-  for _, addr in ipairs(self.config.network.listen_addresses) do
-    local ok, problem = self.host:listen(addr)
-    if ok then
-      good = good + 1
-    elseif problem.code == "unsupported" then
-      self.log:debug("address not supported", "addr", addr, "why", tostring(problem))
-    else
-      self.log:warn("cannot listen", "addr", addr, "why", tostring(problem))
-      last = problem
-    end
-  end
-  if good > 0 then return self.host:addrs() end
-  return nil, err.say(last and last.code or "unsupported", "cannot listen on any address of "
-    .. "network.listen_addresses" .. (last and ": " .. tostring(last) or ""))
+  local ok, problem = transports.listen(self.host, self.config, self.log)
+  if not ok then return nil, problem end
+  return self.host:addrs()
 end
 
 --- Keeps a reservation at every relay of the configuration.
@@ -463,13 +454,17 @@ function Node:watch()
   local keys_path = self.config.security.authorized_keys_file
   local paths = { self.config.path }
   if keys_path ~= "" then paths[2] = keys_path end
+  for _, path in ipairs(transports.watched(self.config)) do paths[#paths + 1] = path end
   self.watcher = require("peerup.watch").start(paths, function(path)
     if path == self.config.path then
       self:reload_config()
       local now_path = self.config.security.authorized_keys_file
       if now_path ~= "" then self.watcher:add(now_path) end
+      for _, file in ipairs(transports.watched(self.config)) do self.watcher:add(file) end
     elseif path == self.config.security.authorized_keys_file then
       self:reload_authorized()
+    else
+      transports.renew(self.host, self.config, self.log, path)
     end
   end, function()
     local now = os.time()

@@ -9,6 +9,7 @@ local limits = require "peerup.limits"
 local line = require "peerup.line"
 local node = require "peerup.node"
 local policy = require "peerup.policy"
+local transports = require "peerup.transports"
 local uv = require "luv"
 
 local M = {}
@@ -96,24 +97,10 @@ end
 --- Listens and starts to relay.
 ---@return true?, peerup.err?
 function Relay:start()
-  local good, last = 0, nil
-  for _, addr in ipairs(self.config.network.listen_addresses) do
-    local ok, problem = self.host:listen(addr)
-    if ok then
-      good = good + 1
-    elseif problem.code == "unsupported" then
-      self.log:warn("address not supported", "addr", addr, "why", tostring(problem))
-    else
-      last = problem
-      self.log:error("cannot listen", "addr", addr, "why", tostring(problem))
-    end
-  end
-  if good == 0 then
-    return nil, err.say(last and last.code or "unsupported", "cannot listen on any address of "
-      .. "network.listen_addresses" .. (last and ": " .. tostring(last) or ""))
-  end
+  local ok, problem = transports.listen(self.host, self.config, self.log)
+  if not ok then return nil, problem end
   local r = self.config.resources
-  local ok, problem = self.host:relay_start {
+  ok, problem = self.host:relay_start {
     max_reservations = r.max_reservations, max_circuits = r.max_circuits,
     max_reservations_per_ip = r.max_reservations_per_ip,
     max_reservations_per_asn = r.max_reservations_per_asn,
@@ -236,8 +223,14 @@ end
 function Relay:watch()
   local path = self.config.security.authorized_keys_file
   local looked = os.time()
-  self.watcher = require("peerup.watch").start(path ~= "" and { path } or {}, function()
-    self:reload_authorized()
+  local paths = transports.watched(self.config)
+  if path ~= "" then paths[#paths + 1] = path end
+  self.watcher = require("peerup.watch").start(paths, function(changed)
+    if changed == path then
+      self:reload_authorized()
+    else
+      transports.renew(self.host, self.config, self.log, changed)
+    end
   end, function()
     local now = os.time()
     if now ~= looked and self.rules.gating

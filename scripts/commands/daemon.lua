@@ -60,6 +60,14 @@ local function banner(ctx, n, paths)
   out:line("Daemon API: %s", paths.socket)
 end
 
+--- Tells whether a reservation stands although its refresh failed.
+local function still_reserved(n, relay)
+  for _, reservation in ipairs(n.host:reservations()) do
+    if reservation.relay == relay then return reservation.active end
+  end
+  return false
+end
+
 local function log_events(n)
   local write = n.log:limited(DROPS_PER_MINUTE)
   n:on_event(function(event)
@@ -72,7 +80,8 @@ local function log_events(n)
     elseif event.type == "reserved" then
       n.log:info("relay reservation granted", "relay", event.peer, "limits", event.detail)
     elseif event.type == "reservation_lost" then
-      n.log:warn("no relay reservation", "relay", event.peer, "code", event.code, "why",
+      n.log:warn(still_reserved(n, event.peer) and "relay reservation not refreshed, it stands yet"
+        or "no relay reservation", "relay", event.peer, "code", event.code, "why",
         event.detail)
     elseif event.type == "dropped" and event.code ~= "denied" then -- the policy has logged those
       write("warn", "connection dropped", "peer", event.peer, "code", event.code, "why",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A large file through the proxy, through the relay (over TCP) and directly (over QUIC), both ways, and a
+# A large file through the proxy, through the relay and directly (both over QUIC), both ways, and a
 # smaller one directly over TCP, with equal checksums; and what happens when the relay's limit for one
 # session is smaller than the file.
 # PEERUP_E2E_MIB sets the size (1024 MiB; sanitizers make it slow).
@@ -15,6 +15,8 @@ want=$(sha <"$WORK/page/file")
 
 make_relay '  session_data_limit: "4GB"
   session_duration: "1h"'
+sed -i "s|^    - \"/ip4/127.0.0.1/tcp/$RELAY_PORT\"|&\n    - \"/ip4/127.0.0.1/udp/$RELAY_PORT/quic-v1\"|" \
+  "$RELAY_CONFIG"
 start_relay
 for node in home laptop; do
   make_node $node
@@ -54,6 +56,12 @@ for how in relayed direct; do
     done
   else
     check "the path is the relay's" same RELAYED "$(path_of_proxy web-relayed)"
+    for label in web-relayed load-relayed; do
+      check "$label reaches the relay over QUIC" \
+        grep -qE "Connected \[RELAYED\] via .* over quic-v1\)" "$WORK/$label.log"
+    done
+    rows=$(as home daemon paths)
+    check "so does home" test -z "$(cut -f3 <<<"$rows" | grep -vx quic)"
   fi
   timed "down: the checksum is the same" arrives_whole "$web"
   timed "up: every byte is counted at home" counted "$load"

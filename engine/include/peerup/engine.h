@@ -185,6 +185,9 @@ PU_API PU_MUST_CHECK int pu_engine_listen(pu_engine *e, const char *addr, pu_err
  * PU_E_NOT_FOUND, PU_E_KEY_MODE, PU_E_PARSE ..., and |err| says why. */
 PU_API PU_MUST_CHECK int pu_engine_web_certificate(pu_engine *e, const char *certificate_file,
                                                    const char *key_file, pu_error *err);
+/* pu_engine_web_keep gives them a self-signed one that outlives the engine, so that a pin of its hash stays
+ * good: |file| holds it and its key, and is made when it is not there. As above, and PU_E_IO. */
+PU_API PU_MUST_CHECK int pu_engine_web_keep(pu_engine *e, const char *file, pu_error *err);
 /* pu_engine_addrs calls |each| for every own address, as announced (relay addresses last). */
 PU_API void pu_engine_addrs(const pu_engine *e, void (*each)(void *data, const char *addr), void *data);
 

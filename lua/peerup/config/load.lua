@@ -78,6 +78,10 @@ function M.decode(text, kind, path)
   if config.security.authorized_keys_file ~= "" then
     config.security.authorized_keys_file = fs.join(config.dir, config.security.authorized_keys_file)
   end
+  local web = config.network.websocket
+  for _, name in ipairs { "certificate_file", "key_file" } do
+    if web[name] ~= "" then web[name] = fs.join(config.dir, web[name]) end
+  end
   return config
 end
 
@@ -146,6 +150,24 @@ local function check_addresses(config, add, list, keys, relay)
   end
 end
 
+local function check_transports(config, add)
+  local transports = require "peerup.transports"
+  local list = yaml.get(yaml.get(config.root, "network"), "transports")
+  for i, name in ipairs(config.network.transports) do
+    local ok, why = transports.check(name)
+    if not ok then
+      add(list and list.items and list.items[i].line, ("network.transports[%d]"):format(i), why)
+    end
+  end
+  local web = config.network.websocket
+  if (web.certificate_file == "") ~= (web.key_file == "") then
+    local there, missing = "certificate_file", "key_file"
+    if web[there] == "" then there, missing = missing, there end
+    add(line_of(config, "network", "websocket", there), "network.websocket." .. missing,
+      ("is required beside %s"):format(there))
+  end
+end
+
 local function check_common(config, add)
   if config.identity.key_file == "" then
     add(line_of(config, "identity"), "identity.key_file", "is required")
@@ -155,6 +177,7 @@ local function check_common(config, add)
   end
   check_addresses(config, add, config.network.listen_addresses,
     { "network", "listen_addresses" }, false)
+  check_transports(config, add)
   local congestion = config.network.congestion
   if congestion ~= "" and congestion ~= "cubic" and congestion ~= "bbr" then
     add(line_of(config, "network", "congestion"), "network.congestion", 'is "cubic" or "bbr"')

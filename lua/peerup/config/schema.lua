@@ -40,6 +40,14 @@ local service = {
   },
 }
 
+local transports = { name = "transports", type = "list", omit_empty = true }
+
+local websocket = {
+  name = "websocket", type = "section", omit_empty = true, fields = {
+    { name = "certificate_file", type = "path", default = "", omit_empty = true },
+    { name = "key_file", type = "path", default = "", omit_empty = true } },
+}
+
 local function count(name)
   return { name = name, type = "int", default = 0, min = 0, omit_empty = true }
 end
@@ -71,6 +79,8 @@ M.node = {
   { name = "network", type = "section", fields = {
     { name = "listen_addresses", type = "list" },
     { name = "force_private_reachability", type = "bool", default = false },
+    transports,
+    websocket,
     { name = "congestion", type = "string", default = "", omit_empty = true },
     { name = "resource_limits_enabled", type = "bool", default = false } } },
   { name = "relay", type = "section", fields = {
@@ -99,6 +109,8 @@ M.relay = {
     { name = "key_file", type = "path", default = "" } } },
   { name = "network", type = "section", fields = {
     { name = "listen_addresses", type = "list" },
+    transports,
+    websocket,
     { name = "congestion", type = "string", default = "", omit_empty = true } } },
   { name = "discovery", type = "section", fields = {
     { name = "network", type = "string", default = "", omit_empty = true } } },

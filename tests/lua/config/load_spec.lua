@@ -24,6 +24,26 @@ describe("decode", function()
     assert.is_true(config.protocols.ping_pong.enabled)
   end)
 
+  it("knows transports, and a certificate and its key together", function()
+    local head = "network:\n  listen_addresses: [/ip4/0.0.0.0/tcp/0]\n"
+    local config = assert(decode(head .. "  transports: [quic, websocket]\n  websocket:\n"
+      .. "    certificate_file: c.pem\n    key_file: /etc/k.pem\n"))
+    assert.same({ "quic", "websocket" }, config.network.transports)
+    assert.equal("dir/c.pem", config.network.websocket.certificate_file)
+    assert.equal("/etc/k.pem", config.network.websocket.key_file)
+    for text, want in pairs {
+      ["  transports: [quic, tpc]\n"] =
+        'line 3: network.transports[2]: "tpc" is no transport, did you mean "tcp"?',
+      ["  websocket:\n    certificate_file: c.pem\n"] =
+        "line 4: network.websocket.key_file: is required beside certificate_file",
+      ["  websocket:\n    key_file: c.pem\n"] =
+        "line 4: network.websocket.certificate_file: is required beside key_file",
+    } do
+      local all = table.concat(load.validate(assert(decode(head .. text))), "\n")
+      assert.is_truthy(all:find(want, 1, true), all)
+    end
+  end)
+
   it("keeps a network of its own", function()
     local config = assert(decode(template.node { by = "join", relay = "/x", network = "lab" }))
     assert.equal("lab", config.discovery.network)

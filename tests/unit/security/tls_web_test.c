@@ -196,6 +196,39 @@ static void test_hosts(void **state) {
   rig_deinit(&r);
 }
 
+/* A certificate of our own is made once, and is the same for whoever comes later. */
+static void test_kept(void **state) {
+  (void)state;
+  uint8_t first[PU_TLS_WEB_PIN], second[PU_TLS_WEB_PIN];
+  pu_error err = {0};
+  struct stat st;
+  rig r;
+  rig_init(&r);
+  assert_int_equal(pu_tls_web_keep(r.server, r.key, NOW, &err), 0);
+  assert_int_equal(stat(r.key, &st), 0);
+  assert_int_equal(st.st_mode & 07777, 0600);
+  assert_int_equal(pu_tls_web_pin(r.server, NOW, first), 0);
+  pu_tls_web_free(r.server);
+  assert_int_equal(pu_tls_web_new(&r.web_mem, &r.server), 0);
+  assert_int_equal(pu_tls_web_keep(r.server, r.key, NOW, &err), 0);
+  assert_int_equal(pu_tls_web_pin(r.server, NOW, second), 0);
+  assert_memory_equal(first, second, sizeof first);
+  r.config[0].trust = PU_TLS_WEB_PINNED;
+  memcpy(r.config[0].pin, first, sizeof first);
+  assert_int_equal(shake(&r), 0);
+  exchange(&r);
+  stop(&r);
+  /* What cannot be used is told, and not replaced. */
+  assert_int_equal(chmod(r.key, 0644), 0);
+  assert_int_equal(pu_tls_web_keep(r.server, r.key, NOW, &err), PU_E_KEY_MODE);
+  assert_non_null(strstr(err.detail, "chmod"));
+  put(r.key, "nothing", 7, 0600);
+  assert_int_equal(pu_tls_web_keep(r.server, r.key, NOW, &err), PU_E_PARSE);
+  assert_non_null(strstr(err.detail, r.key));
+  assert_int_equal(pu_tls_web_keep(r.server, "/nowhere/at/all.pem", NOW, &err), PU_E_IO);
+  rig_deinit(&r);
+}
+
 static void test_files(void **state) {
   (void)state;
   static char large[PU_TLS_WEB_FILE_MAX + 1];
@@ -292,6 +325,7 @@ int main(void) {
       cmocka_unit_test(test_self_signed_and_pinned),
       cmocka_unit_test(test_not_vouched_for),
       cmocka_unit_test(test_hosts),
+      cmocka_unit_test(test_kept),
       cmocka_unit_test(test_files),
       cmocka_unit_test(test_allocation_failures),
   };
