@@ -1,5 +1,7 @@
-/* The libp2p certificate (wire 7): made once, lazily, and checked by hand, since GnuTLS checks
+/* The libp2p certificates (wire 7): made once, lazily, and checked by hand, since GnuTLS checks
  * nothing about trust when no authority is configured, and not even a certificate's own signature.
+ * Ours is of Ed25519, which costs two thirds of P-256 here; peers whose TLS does not know it
+ * (BoringSSL's does not ask for it) get one of P-256.
  */
 #include "security/tls_identity.h"
 
@@ -47,12 +49,18 @@ typedef struct proven {
   uint8_t key[KNOWN_KEY_MAX];
 } proven;
 
+/* What we show: a certificate and its key. */
+typedef struct shown {
+  gnutls_pcert_st certificate;
+  gnutls_privkey_t key; /* NULL: neither is made */
+} shown;
+
 struct pu_tls_identity {
   const pu_key *key;
   uint64_t made_unix_s;
   gnutls_certificate_credentials_t credentials; /* NULL: nothing was needed yet */
   gnutls_priority_t tcp, quic;
-  gnutls_datum_t der;
+  shown ed25519, p256;
   proven known[KNOWN_MAX];
   size_t known_next; /* the oldest is replaced */
 };
@@ -140,13 +148,12 @@ static size_t signed_key(const pu_key *key, const uint8_t *spki, size_t spki_len
 
 static int fill_certificate(const pu_tls_identity *t, gnutls_x509_crt_t crt,
                             gnutls_x509_privkey_t key, gnutls_pubkey_t public,
-                            gnutls_privkey_t abstract) {
+                            gnutls_privkey_t abstract, gnutls_digest_algorithm_t digest) {
   uint8_t extension[16 + PU_KEY_MAX_PROTOBUF + 64 + 16], serial[16];
   gnutls_datum_t spki = {NULL, 0};
   const time_t from = (time_t)t->made_unix_s - 3600;
   int status = PU_E_CRYPTO;
-  if (gnutls_privkey_import_x509(abstract, key, 0) != 0 ||
-      gnutls_pubkey_import_privkey(public, abstract, 0, 0) != 0 ||
+  if (gnutls_pubkey_import_privkey(public, abstract, 0, 0) != 0 ||
       gnutls_pubkey_export2(public, GNUTLS_X509_FMT_DER, &spki) != 0 || spki.size > SPKI_MAX)
     goto out;
   const size_t extension_len = signed_key(t->key, spki.data, spki.size, extension);
@@ -159,7 +166,7 @@ static int fill_certificate(const pu_tls_identity *t, gnutls_x509_crt_t crt,
       gnutls_x509_crt_set_expiration_time(crt, from + (time_t)100 * SECONDS_PER_YEAR) != 0 ||
       gnutls_x509_crt_set_key(crt, key) != 0 ||
       gnutls_x509_crt_set_extension_by_oid(crt, EXTENSION_OID, extension, extension_len, 0) != 0 ||
-      gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0) != 0)
+      gnutls_x509_crt_sign2(crt, crt, key, digest, 0) != 0)
     goto out;
   status = 0;
 out:
@@ -167,34 +174,32 @@ out:
   return status;
 }
 
-static int make_certificate(pu_tls_identity *t) {
+static int make_certificate(const pu_tls_identity *t, gnutls_pk_algorithm_t algorithm,
+                            gnutls_ecc_curve_t curve, gnutls_digest_algorithm_t digest,
+                            shown *out) {
   gnutls_x509_privkey_t key = NULL;
   gnutls_x509_crt_t crt = NULL;
   gnutls_pubkey_t public = NULL;
   gnutls_privkey_t abstract = NULL;
-  gnutls_certificate_credentials_t credentials = NULL;
-  const unsigned bits = GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1);
+  const unsigned bits = GNUTLS_CURVE_TO_BITS(curve);
   int status = PU_E_NOMEM;
   if (gnutls_x509_privkey_init(&key) != 0 || gnutls_x509_crt_init(&crt) != 0 ||
-      gnutls_pubkey_init(&public) != 0 || gnutls_privkey_init(&abstract) != 0 ||
-      gnutls_certificate_allocate_credentials(&credentials) != 0)
+      gnutls_pubkey_init(&public) != 0 || gnutls_privkey_init(&abstract) != 0)
     goto out;
   status = PU_E_CRYPTO;
-  if (gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, bits, 0) != 0)
+  if (gnutls_x509_privkey_generate(key, algorithm, bits, 0) != 0 ||
+      gnutls_privkey_import_x509(abstract, key, GNUTLS_PRIVKEY_IMPORT_COPY) != 0)
     goto out;
-  status = fill_certificate(t, crt, key, public, abstract);
+  status = fill_certificate(t, crt, key, public, abstract, digest);
   if (status != 0)
     goto out;
   status = PU_E_CRYPTO;
-  if (gnutls_certificate_set_x509_key(credentials, &crt, 1, key) < 0 ||
-      gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_DER, &t->der) != 0)
+  if (gnutls_pcert_import_x509(&out->certificate, crt, 0) != 0)
     goto out;
-  t->credentials = credentials;
-  credentials = NULL;
+  out->key = abstract;
+  abstract = NULL;
   status = 0;
 out:
-  if (credentials != NULL)
-    gnutls_certificate_free_credentials(credentials);
   if (abstract != NULL)
     gnutls_privkey_deinit(abstract);
   if (public != NULL)
@@ -204,6 +209,53 @@ out:
   if (key != NULL)
     gnutls_x509_privkey_deinit(key);
   return status;
+}
+
+static void shown_free(shown *s) {
+  if (s->key == NULL)
+    return;
+  gnutls_pcert_deinit(&s->certificate);
+  gnutls_privkey_deinit(s->key);
+  s->key = NULL;
+}
+
+/* on_choice picks the certificate that the peer can verify, on either side. The identity is where
+ * GnuTLS keeps a session database's pointer: there is none. */
+static int on_choice(gnutls_session_t session, const gnutls_datum_t *names, int name_count,
+                     const gnutls_pk_algorithm_t *algorithms, int algorithm_count,
+                     gnutls_pcert_st **certificates, unsigned *count, gnutls_privkey_t *key) {
+  pu_tls_identity *t = gnutls_db_get_ptr(session);
+  shown *s = &t->p256;
+  gnutls_sign_algorithm_t wanted;
+  (void)names;
+  (void)name_count;
+  (void)algorithms; /* of the server's wish alone */
+  (void)algorithm_count;
+  for (size_t i = 0; gnutls_sign_algorithm_get_requested(session, i, &wanted) == 0; i++)
+    if (wanted == GNUTLS_SIGN_EDDSA_ED25519)
+      s = &t->ed25519;
+  *certificates = &s->certificate;
+  *count = 1;
+  *key = s->key;
+  return 0;
+}
+
+static int make_credentials(pu_tls_identity *t) {
+  int status = 0;
+  if (t->ed25519.key == NULL)
+    status = make_certificate(t, GNUTLS_PK_EDDSA_ED25519, GNUTLS_ECC_CURVE_ED25519,
+                              GNUTLS_DIG_SHA512, &t->ed25519);
+  if (status == 0 && t->p256.key == NULL)
+    status = make_certificate(t, GNUTLS_PK_ECDSA, GNUTLS_ECC_CURVE_SECP256R1, GNUTLS_DIG_SHA256,
+                              &t->p256);
+  if (status != 0)
+    return status;
+  if (gnutls_certificate_allocate_credentials(&t->credentials) != 0) {
+    t->credentials = NULL;
+    return PU_E_NOMEM;
+  }
+  gnutls_certificate_set_retrieve_function2(t->credentials, on_choice);
+  return 0;
 }
 
 /* ready makes what is made once. */
@@ -219,7 +271,7 @@ static int ready(pu_tls_identity *t) {
     t->quic = NULL;
     return PU_E_CRYPTO;
   }
-  return make_certificate(t);
+  return make_credentials(t);
 }
 
 int pu_tls_identity_new(pu_mem *mem, const pu_key *key, uint64_t now_unix_s,
@@ -242,15 +294,16 @@ void pu_tls_identity_free(pu_tls_identity *t) {
     gnutls_priority_deinit(t->tcp);
   if (t->quic != NULL)
     gnutls_priority_deinit(t->quic);
-  gnutls_free(t->der.data);
+  shown_free(&t->ed25519);
+  shown_free(&t->p256);
   pu_free(t);
 }
 
 int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **out, size_t *len) {
   const int status = ready(t);
   if (status == 0) {
-    *out = t->der.data;
-    *len = t->der.size;
+    *out = t->ed25519.certificate.cert.data;
+    *len = t->ed25519.certificate.cert.size;
   }
   return status;
 }
@@ -381,6 +434,7 @@ int pu_tls_prepare(pu_tls_identity *t, struct gnutls_session_int *session, bool 
       gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, t->credentials) != 0 ||
       gnutls_alpn_set_protocols(session, names, (unsigned)alpn_count, GNUTLS_ALPN_MANDATORY) != 0)
     return PU_E_CRYPTO;
+  gnutls_db_set_ptr(session, t); /* for on_choice */
   pu_tls_guard(session);
   if (!initiator) {
     gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);

@@ -1,5 +1,6 @@
-/* The libp2p certificate (wire 7, TLS and QUIC): a fresh P-256 key whose certificate carries our
- * identity key and its signature in an extension, and the check of a peer's. One per engine, made
+/* The libp2p certificate (wire 7, TLS and QUIC): a fresh key whose certificate carries our
+ * identity key and its signature in an extension (of Ed25519, and one of P-256 for who does not
+ * know that), and the check of a peer's. One per engine, made
  * at first use, shared by all its TLS and QUIC sessions. */
 #ifndef PU_SECURITY_TLS_IDENTITY_H
 #define PU_SECURITY_TLS_IDENTITY_H
@@ -20,8 +21,8 @@ PU_MUST_CHECK int pu_tls_identity_new(pu_mem *mem, const pu_key *key, uint64_t n
                                       pu_tls_identity **out);
 void pu_tls_identity_free(pu_tls_identity *t);
 
-/* pu_tls_identity_certificate returns our certificate in DER (made now if need be): 0, PU_E_CRYPTO,
- * PU_E_NOMEM. The bytes live as long as |t|. */
+/* pu_tls_identity_certificate returns our certificate of Ed25519 in DER (made now if need be): 0,
+ * PU_E_CRYPTO, PU_E_NOMEM. The bytes live as long as |t|. */
 PU_MUST_CHECK int pu_tls_identity_certificate(pu_tls_identity *t, const uint8_t **der, size_t *len);
 
 /* pu_tls_prepare gives a fresh GnuTLS session (TLS 1.3) our certificate, priorities (AES-128-GCM

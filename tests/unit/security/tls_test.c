@@ -322,12 +322,16 @@ static void test_others(void **state) {
   (void)state;
   /* We offer a key for X25519 alone: a server that wants another curve asks for it. */
   static const char p256[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-SECP256R1";
+  /* What does not verify Ed25519 gets a certificate of P-256. */
+  static const char ecdsa[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-SIGN-ALL:"
+                              "+SIGN-ECDSA-SECP256R1-SHA256";
   static const char tls12[] = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
   const other cases[] = {
       {.certificates = 1, .alpn = "libp2p", .status = 0, .muxer = ""},
       {.certificates = 1, .alpn = "/yamux/1.0.0", .status = 0, .muxer = "/yamux/1.0.0"},
       {.certificates = 1, .alpn = NULL, .status = 0, .muxer = ""}, /* so does Go */
       {.certificates = 1, .alpn = "libp2p", .priority = p256, .status = 0, .muxer = ""},
+      {.certificates = 1, .alpn = "libp2p", .priority = ecdsa, .status = 0, .muxer = ""},
       {.shape = {.algorithm = GNUTLS_PK_EDDSA_ED25519, .bits = 256},
        .certificates = 1,
        .alpn = "libp2p",
