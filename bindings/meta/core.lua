@@ -141,6 +141,14 @@ function core.crypto.base32_encode(bytes) end
 ---@return string?, peerup.err?
 function core.qr(text) end
 
+-- ---- the service manager ----
+core.system = {}
+---Sends one datagram to its socket (sd_notify): a path, or a name that begins with @.
+---@param socket string
+---@param text string
+---@return true?, peerup.err?
+function core.system.notify(socket, text) end
+
 -- ---- files that luv lacks ----
 core.fs = {}
 ---Writes beside, syncs, renames; mode in octal as a number (tonumber("600", 8)).

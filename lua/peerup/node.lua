@@ -70,7 +70,7 @@ end
 --- Passes what the engine logs on to our log.
 function M.engine_log(log)
   return function(level, part, text)
-    log:write(level, text, "part", part)
+    log:engine(level, part, text)
   end
 end
 
@@ -112,11 +112,14 @@ function M.open(options)
     on_dial = transports.on_dial(function() return self.config end, options.on_dial),
     on_event = function(event) self:dispatch(event) end,
     on_log = M.engine_log(options.log),
-    log_level = "warn",
+    log_level = options.log:engine_level(),
     limits = limits.of(config),
     congestion = config.network.congestion ~= "" and config.network.congestion or nil,
   }
   if not self.host then return nil, problem end
+  options.log.on_levels = function(log)
+    if self.host then self.host:set_log_level(log:engine_level()) end
+  end
   local ok
   ok, problem = limits.set_protocols(self.host, config)
   if not ok then
@@ -399,6 +402,7 @@ function Node:reload_config()
     return nil, problem
   end
   for _, warning in ipairs(config.warnings) do self.log:warn(warning) end
+  if self.serving then self.log:configure(config.log) end
   self.config, self.names = config, config.names
   self:change_relays(relay_list)
   local gating = config.security.enable_connection_gating

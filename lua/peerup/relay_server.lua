@@ -57,11 +57,14 @@ function M.open(options)
     end,
     on_event = function(event) self:on_event(event) end,
     on_log = node.engine_log(options.log),
-    log_level = "warn",
+    log_level = options.log:engine_level(),
     limits = limits.of(config),
     congestion = config.network.congestion ~= "" and config.network.congestion or nil,
   }
   if not self.host then return nil, problem end
+  options.log.on_levels = function(log)
+    if self.host then self.host:set_log_level(log:engine_level()) end
+  end
   local ok
   ok, problem = limits.set_protocols(self.host, config)
   if not ok then

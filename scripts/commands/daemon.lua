@@ -62,7 +62,7 @@ end
 
 --- Tells whether a reservation stands although its refresh failed.
 local function still_reserved(n, relay)
-  for _, reservation in ipairs(n.host:reservations()) do
+  for _, reservation in ipairs(n.host and n.host:reservations() or {}) do
     if reservation.relay == relay then return reservation.active end
   end
   return false
@@ -109,7 +109,9 @@ local function start_node(ctx, args)
   own, problem = identity.load_or_create(config.identity.key_file)
   if not own then return nil, err.say(problem.code, "Failed to start: " .. tostring(problem)) end
   local n
-  n, problem = node.open { config = config, identity = own, log = ctx:logger(), serving = true }
+  local log = ctx:logger()
+  log:configure(config.log)
+  n, problem = node.open { config = config, identity = own, log = log, serving = true }
   if not n then return nil, err.say(problem.code, "Failed to start: " .. tostring(problem)) end
   log_events(n)
   ok, problem = n:listen()
@@ -123,6 +125,38 @@ local function start_node(ctx, args)
     return nil, err.say(problem.code, "Failed to start: " .. tostring(problem))
   end
   return n, paths
+end
+
+--- The state of a node in a line, for the service manager.
+local function summary(n)
+  if not n.host then return "stopping" end
+  local reserved, total, peers, count = 0, 0, {}, 0
+  for _, reservation in ipairs(n.host:reservations()) do
+    total = total + 1
+    if reservation.active then reserved = reserved + 1 end
+  end
+  for _, conn in ipairs(n.host:conns()) do
+    if not peers[conn.peer] then
+      peers[conn.peer] = true
+      count = count + 1
+    end
+  end
+  return ("%s; reachable through %d of %d relay(s), %d peer(s) connected"):format(
+    reserved > 0 and "running" or "degraded: no relay reservation", reserved, total, count)
+end
+
+--- What has to hold for the service manager to leave the daemon alone. A relay that is away is no
+--- reason to be killed: a new process would find it no sooner.
+local function notifier_of(ctx, n, api)
+  return require("peerup.daemon.notify").new {
+    env = ctx.env, log = n.log,
+    checks = {
+      { name = "host-listening", run = function()
+        return n.host and #n.host:addrs() > 0, "the host has no address" end },
+      { name = "daemon-socket", run = function()
+        return api.http ~= nil, "the API is closed" end },
+    },
+  }
 end
 
 local function start(ctx, args)
@@ -147,15 +181,22 @@ local function start(ctx, args)
   end
   n:watch()
   ctx:catch_signals()
+  ctx:on_hangup(function() n:reload_config() end)
+  local notifier = notifier_of(ctx, n, api)
   banner(ctx, n, paths)
   local print_status = status_printer(ctx, n)
   print_status()
   local timer = uv.new_timer()
   timer:start(STATUS_MS, STATUS_MS, print_status)
+  local function words() return summary(n) end
   local off = n:on_event(function(event)
     if event.type == "addresses" then print_status() end
+    notifier:changed(words)
   end)
+  notifier:ready()
+  notifier:changed(words)
   ctx:wait_stop()
+  notifier:stopping()
   off()
   timer:close()
   if closing and not closing:is_closing() then closing:close() end
@@ -211,6 +252,23 @@ local function stop(ctx, args)
   return 0
 end
 
+--- Shows or sets log levels: [module] level.
+local function log_levels(ctx, args)
+  local module, level = args.module, args.level
+  if module and not level then module, level = nil, module end
+  if not level then return show "/v1/log" (ctx, args) end
+  local ok, why = require("peerup.log").check(level, module)
+  if not ok then return nil, err.say("invalid", why) end
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local data
+  data, problem = client:call("POST", "/v1/log", json.object("module", module, "level", level))
+  if not data then return nil, problem end
+  ctx.out:line("Log level of %s: %s, until the daemon ends or its config changes.",
+    module or "peerup", level)
+  return 0
+end
+
 local JSON = { { "json", type = "flag", help = "print JSON" } }
 return {
   name = "daemon", summary = "run this machine's node, or ask the running one", default = "start",
@@ -226,6 +284,10 @@ return {
         JSON[1] } },
     { name = "paths", summary = "paths to its peers", run = show "/v1/paths", options = JSON,
       bad_usage = 2 },
+    { name = "log", summary = "show or set log levels of the running daemon", run = log_levels,
+      args = { { "module", optional = true, help = "a part of the engine; without: the program" },
+        { "level", optional = true, help = "debug, info, warn, error or off" } },
+      options = JSON, bad_usage = 2 },
     { name = "stop", summary = "end the running daemon", run = stop, bad_usage = 2 },
   },
 }

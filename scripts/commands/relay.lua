@@ -313,8 +313,10 @@ local function serve(ctx, args)
   own, problem = identity.load_or_create(config.identity.key_file)
   if not own then return nil, problem end
   if own.created then ctx.out:line("New identity key: %s", own.path) end
+  local log = ctx:logger()
+  log:configure(config.log)
   local relay <close>, why = require("peerup.relay_server").open { config = config, identity = own,
-    log = ctx:logger() }
+    log = log }
   if not relay then return nil, why end
   local ok
   ok, problem = relay:start()
@@ -324,8 +326,15 @@ local function serve(ctx, args)
   banner(ctx, relay, config)
   local timer = require("luv").new_timer()
   timer:start(PEER_LIST_MS, PEER_LIST_MS, peer_printer(ctx, relay))
+  local notifier = require("peerup.daemon.notify").new {
+    env = ctx.env, log = log,
+    checks = { { name = "host-listening", run = function()
+      return relay.host and #relay.host:addrs() > 0, "the host has no address" end } },
+  }
   ctx.out:line("Relay running. Ctrl+C stops it.")
+  notifier:ready()
   ctx:wait_stop()
+  notifier:stopping()
   timer:close()
   ctx.out:line("Shutting down...")
   return 0

@@ -122,6 +122,15 @@ function Context:catch_signals(on_signal)
   end
 end
 
+--- Calls a function at each HUP, instead of ending.
+---@param on_hangup fun()
+function Context:on_hangup(on_hangup)
+  local signal = require("luv").new_signal()
+  signal:start("sighup", on_hangup)
+  signal:unref()
+  self.signals[#self.signals + 1] = signal
+end
+
 function Context:release_signals()
   for _, signal in ipairs(self.signals or {}) do
     if not signal:is_closing() then signal:close() end

@@ -168,6 +168,17 @@ local function check_transports(config, add)
   end
 end
 
+local function check_log(config, add)
+  local log = require "peerup.log"
+  local ok, why = true, nil
+  if config.log.level ~= "" then ok, why = log.check(config.log.level) end
+  if not ok then add(line_of(config, "log", "level"), "log.level", why) end
+  for _, module in ipairs(M.sorted_keys(config.log.modules)) do
+    ok, why = log.check(config.log.modules[module], module)
+    if not ok then add(line_of(config, "log", "modules", module), "log.modules." .. module, why) end
+  end
+end
+
 local function check_common(config, add)
   if config.identity.key_file == "" then
     add(line_of(config, "identity"), "identity.key_file", "is required")
@@ -178,6 +189,7 @@ local function check_common(config, add)
   check_addresses(config, add, config.network.listen_addresses,
     { "network", "listen_addresses" }, false)
   check_transports(config, add)
+  check_log(config, add)
   local congestion = config.network.congestion
   if congestion ~= "" and congestion ~= "cubic" and congestion ~= "bbr" then
     add(line_of(config, "network", "congestion"), "network.congestion", 'is "cubic" or "bbr"')

@@ -72,6 +72,12 @@ local limits = {
   },
 }
 
+local log = {
+  name = "log", type = "section", omit_empty = true, fields = {
+    { name = "level", type = "string", default = "", omit_empty = true },
+    { name = "modules", type = "map", omit_empty = true, each = { type = "string" } } },
+}
+
 M.node = {
   { name = "version", type = "int", default = 1 },
   { name = "identity", type = "section", fields = {
@@ -100,6 +106,7 @@ M.node = {
   { name = "services", type = "map", each = service, omit_empty = true },
   { name = "names", type = "map", each = { type = "string" }, omit_empty = true },
   limits,
+  log,
   telemetry,
 }
 
@@ -131,6 +138,7 @@ M.relay = {
     { name = "enabled", type = "bool", default = false },
     { name = "listen_address", type = "string", default = "" } } },
   limits,
+  log,
   telemetry,
 }
 
@@ -150,21 +158,23 @@ local function complain(list, line, key, text)
   list[#list + 1] = { line = line, key = key, text = text }
 end
 
---- Number of single edits between two words, for "did you mean".
+--- Number of single edits between two words, for "did you mean": a letter more, less or other, or
+--- two neighbours exchanged.
 local function distance(a, b)
-  local row = {}
-  for j = 0, #b do row[j] = j end
+  local before, last = {}, {}
+  for j = 0, #b do last[j] = j end
   for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
+    local row = { [0] = i }
     for j = 1, #b do
-      local above = row[j]
       local cost = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(above + 1, row[j - 1] + 1, diagonal + cost)
-      diagonal = above
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
     end
+    before, last = last, row
   end
-  return row[#b]
+  return last[#b]
 end
 
 --- Returns the candidate nearest to word, when one is near enough to be meant.
@@ -173,7 +183,7 @@ end
 ---@return string?
 function M.nearest(word, candidates)
   if #word > 64 then return nil end
-  local best, best_distance = nil, math.max(2, #word // 3) + 1
+  local best, best_distance = nil, (#word <= 3 and 1 or math.max(2, #word // 3)) + 1
   for _, candidate in ipairs(candidates) do
     local d = distance(word:lower(), candidate:lower())
     if d < best_distance then best, best_distance = candidate, d end

@@ -5,6 +5,7 @@ local fs = require "peerup.fs"
 local json = require "peerup.json"
 local keys = require "peerup.authorized_keys"
 local limits = require "peerup.limits"
+local logs = require "peerup.log"
 local net = require "peerup.net"
 local node = require "peerup.node"
 
@@ -265,6 +266,41 @@ local function invite_close(state)
   return offer_data(state.offer)
 end
 
+-- ---- log levels: an extension ----
+
+local function levels(log)
+  local flat = {}
+  for _, module in ipairs(logs.MODULES) do
+    flat[#flat + 1], flat[#flat + 2] = module, log.modules[module]
+  end
+  return json.object("level", log.level, "modules", json.object(table.unpack(flat)))
+end
+
+local function log_show(state)
+  return levels(state.node.log)
+end
+
+local function log_set(state, request)
+  local body, problem = read_body(request)
+  if not body then return nil, problem, 400 end
+  local ok, why = logs.check(body.level, body.module)
+  if not ok then return nil, why, 400 end
+  if body.module then
+    state.node.log:set(nil, { [body.module] = body.level })
+  else
+    state.node.log:set(body.level)
+  end
+  return levels(state.node.log)
+end
+
+local function log_text(data)
+  local lines = { ("%-10s %s"):format("peerup", data.level) }
+  for _, module in ipairs(logs.MODULES) do
+    lines[#lines + 1] = ("%-10s %s"):format(module, data.modules[module])
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
 -- ---- shutdown ----
 
 local function shutdown(state)
@@ -281,6 +317,8 @@ M.routes = {
   ["POST /v1/invite"] = { run = invite_open },
   ["GET /v1/invite"] = { run = invite_show },
   ["DELETE /v1/invite"] = { run = invite_close },
+  ["GET /v1/log"] = { run = log_show, text = log_text },
+  ["POST /v1/log"] = { run = log_set, text = log_text },
   ["POST /v1/shutdown"] = { run = shutdown },
 }
 
