@@ -94,7 +94,7 @@ function M.open(options)
   local self = setmetatable({
     config = config, log = options.log, identity = options.identity,
     peer_id = options.identity.peer_id, relays = relay_list, listeners = {}, exposed = {},
-    serving = options.serving or false,
+    hidden = {}, serving = options.serving or false,
     started = uv.now(), names = config.names,
   }, Node)
   self.rules = policy.rules { gating = gating, authorized = authorized }
@@ -348,11 +348,32 @@ function Node:unexpose(protocol)
   if standing then standing.proxy:close() end
 end
 
+--- Offers a service until the daemon ends, whatever the configuration says of it.
+---@return true?, peerup.err?
+function Node:expose_until_end(service)
+  local ok, problem = self:expose(service)
+  if not ok then return nil, problem end
+  self.exposed[service.protocol].until_end = true
+  self.hidden[service.protocol] = nil
+  return true
+end
+
+--- Stops offering one until the daemon ends, also one of the configuration.
+---@return boolean stood
+function Node:unexpose_until_end(protocol)
+  local stood = self.exposed[protocol] ~= nil
+  if stood then
+    self.hidden[protocol] = true
+    self:unexpose(protocol)
+  end
+  return stood
+end
+
 --- Makes the services offered be those of the configuration; a bad one does not hold up the others.
 function Node:sync_services()
   local wanted = {}
   for _, service in ipairs(services.list(self.config)) do
-    if service.enabled then
+    if service.enabled and not self.hidden[service.protocol] then
       local ok, problem = services.check_name(service.name)
       if ok then
         wanted[service.protocol] = true
@@ -362,8 +383,8 @@ function Node:sync_services()
     end
   end
   local gone = {}
-  for protocol in pairs(self.exposed) do
-    if not wanted[protocol] then gone[#gone + 1] = protocol end
+  for protocol, standing in pairs(self.exposed) do
+    if not wanted[protocol] and not standing.until_end then gone[#gone + 1] = protocol end
   end
   for _, protocol in ipairs(gone) do self:unexpose(protocol) end
 end
@@ -417,6 +438,7 @@ function Node:reload_config()
   self:sync_services()
   self.host:recheck()
   self.log:info("config taken up", "path", config.path)
+  if self.keeper then self.keeper:keep(config.text) end
   return true
 end
 
@@ -478,7 +500,20 @@ function Node:watch()
       self.host:recheck()
     end
     looked = now
+    if self.keeper then self.keeper:tick() end
   end)
+end
+
+--- Archives the configuration as one that runs, and from now on undoes changes of it that nobody
+--- confirms.
+function Node:keep_config()
+  self.keeper = require("peerup.config.keeper").new {
+    path = self.config.path, text = self.config.text, log = self.log,
+    reload = function() return self:reload_config() end,
+    on_change = function(action)
+      self:dispatch { type = "config_change", action = action, path = self.config.path }
+    end,
+  }
 end
 
 --- Uptime in whole seconds.

@@ -222,6 +222,12 @@ function Relay:reload_authorized()
   return true
 end
 
+--- Archives the configuration as one that runs.
+function Relay:keep_config()
+  self.keeper = require("peerup.config.keeper").new { path = self.config.path,
+    text = self.config.text, log = self.log }
+end
+
 --- Follows authorized_keys, and the clock for `expires`.
 function Relay:watch()
   local path = self.config.security.authorized_keys_file
@@ -241,6 +247,7 @@ function Relay:watch()
       self.host:recheck()
     end
     looked = now
+    if self.keeper then self.keeper:tick() end
   end)
 end
 

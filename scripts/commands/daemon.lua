@@ -90,13 +90,36 @@ local function log_events(n)
   end)
 end
 
+--- Reads the config, after a change of it was undone whose time to be confirmed has passed.
+local function safe_config(ctx, args)
+  local safety = require "peerup.config.safety"
+  local path, hint = load.find(args.config, ctx.home), ""
+  if path then
+    local state, problem = safety.look(path, ctx.now())
+    if state == "reverted" then
+      ctx.err:paint("yellow",
+        "The last change of the config was not confirmed in time and is undone.")
+    elseif problem then
+      return nil, err.say(problem.code, "Config error: " .. tostring(problem))
+    end
+    if require("peerup.fs").exists(safety.paths(path).archive) then
+      hint = "; 'peerup config rollback' brings the last one back that worked"
+    end
+  end
+  local config, problem = ctx:node_config(args)
+  if not config then
+    return nil, err.say(problem.code, "Config error: " .. tostring(problem) .. hint)
+  end
+  local faults = load.validate(config)
+  if #faults == 0 then return config end
+  return nil, err.say("malformed", "invalid config: " .. faults[1] .. hint)
+end
+
 local function start_node(ctx, args)
   local node = require "peerup.node"
   local server = require "peerup.daemon.server"
-  local config, problem = ctx:node_config(args)
-  if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
-  local faults = load.validate(config)
-  if #faults > 0 then return nil, err.say("malformed", "invalid config: " .. faults[1]) end
+  local config, problem = safe_config(ctx, args)
+  if not config then return nil, problem end
   local dir = ctx:runtime_dir(args)
   local paths = server.paths(dir)
   local ok
@@ -179,6 +202,7 @@ local function start(ctx, args)
   if not api then
     return nil, err.say(problem.code, "Daemon API failed to start: " .. tostring(problem))
   end
+  n:keep_config()
   n:watch()
   ctx:catch_signals()
   ctx:on_hangup(function() n:reload_config() end)
@@ -252,6 +276,53 @@ local function stop(ctx, args)
   return 0
 end
 
+--- Pings a peer from the daemon.
+local function ping(ctx, args)
+  if args.count < 1 then return nil, err.say("usage", "the number of pings must be positive") end
+  if args.interval < 1 then return nil, err.say("usage", "the interval must be positive") end
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local answer
+  answer, problem = client:request("POST", "/v1/ping" .. (args.json and "" or "?format=text"),
+    json.encode(json.object("peer", args.peer, "count", args.count, "interval_ms", args.interval)))
+  if not answer then return nil, problem end
+  local inner = answer.body:match('^{"data":(.*)}%s*$')
+  if answer.status ~= 200 or args.json and not inner then
+    local decoded = json.decode(answer.body)
+    return nil, err.say("io_error", "daemon: " .. tostring(type(decoded) == "table"
+      and decoded.error or answer.body))
+  end
+  if args.json then ctx.out:line("%s", json.indent(inner, 2)) else ctx.out:write(answer.body) end
+  return 0
+end
+
+local function connect(ctx, args)
+  for _, name in ipairs { "peer", "service", "listen" } do
+    if not args[name] then
+      return nil, err.say("usage", ("--%s is required"):format(name))
+    end
+  end
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local data
+  data, problem = client:call("POST", "/v1/connect", json.object("peer", args.peer, "service",
+    args.service, "listen", args.listen))
+  if not data then return nil, problem end
+  ctx.out:line("Proxy created: %s -> %s:%s (listen: %s)", data.id, args.peer, args.service,
+    data.listen_address)
+  return 0
+end
+
+local function disconnect(ctx, args)
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local data
+  data, problem = client:call("DELETE", "/v1/connect/" .. args.id)
+  if not data then return nil, problem end
+  ctx.out:line("Proxy disconnected.")
+  return 0
+end
+
 --- Shows or sets log levels: [module] level.
 local function log_levels(ctx, args)
   local module, level = args.module, args.level
@@ -284,6 +355,21 @@ return {
         JSON[1] } },
     { name = "paths", summary = "paths to its peers", run = show "/v1/paths", options = JSON,
       bad_usage = 2 },
+    { name = "ping", summary = "ping a peer from the running daemon", run = ping, bad_usage = 2,
+      args = { { "peer", help = "name or peer ID" } },
+      options = { { "count", short = "c", type = "integer", value = "<n>", default = "4",
+        help = "how many pings" },
+        { "interval", type = "integer", value = "<ms>", default = "1000",
+          help = "milliseconds between pings" }, JSON[1] } },
+    { name = "connect", summary = "make a peer's service a local port of the daemon", run = connect,
+      bad_usage = 2, options = {
+        { "peer", type = "string", value = "<name>", help = "name or peer ID" },
+        { "service", type = "string", value = "<name>", help = "the service's name there" },
+        { "listen", type = "string", value = "<host:port>", help = "where to listen here" } } },
+    { name = "disconnect", summary = "end such a port", run = disconnect, bad_usage = 2,
+      args = { { "id", help = "as 'daemon connect' and 'daemon proxies' show it" } } },
+    { name = "proxies", summary = "ports that 'daemon connect' has made", run = show "/v1/connect",
+      options = JSON, bad_usage = 2 },
     { name = "log", summary = "show or set log levels of the running daemon", run = log_levels,
       args = { { "module", optional = true, help = "a part of the engine; without: the program" },
         { "level", optional = true, help = "debug, info, warn, error or off" } },

@@ -3,88 +3,31 @@ local err = require "peerup.err"
 local identity = require "peerup.identity"
 local json = require "peerup.json"
 local keys = require "peerup.authorized_keys"
-local line = require "peerup.line"
 local names = require "peerup.names"
 local node = require "peerup.node"
+local probe = require "peerup.probe"
 local task = require "peerup.task"
-local uv = require "luv"
 local values = require "peerup.config.values"
 
 local CONNECT_S = 45
-local PING_S = 15
-
---- One ping-pong over a stream of its own; nil, err with code "unsupported" when it is not spoken.
-local function ping_pong(host, peer, protocol)
-  local stream <close>, problem = host:open_stream(peer, protocol, { timeout = PING_S,
-    limited = true })
-  if not stream then return nil, problem end
-  local from = uv.hrtime()
-  local ok
-  ok, problem = stream:write("ping\n", PING_S)
-  if not ok then return nil, problem end
-  local answer
-  answer, problem = line.reader(stream, 64):read(PING_S)
-  if not answer then
-    return nil, problem or err.say("eof", "the peer closed without an answer")
-  end
-  if answer:match("^%s*(.-)%s*$") ~= "pong" then
-    return nil, err.say("protocol_error", "the peer answered something else than pong")
-  end
-  return (uv.hrtime() - from) / 1e9
-end
-
---- Pings by ping-pong, or by libp2p's ping where that is not served.
-local function once(state)
-  if not state.basic then
-    local seconds, problem = ping_pong(state.host, state.peer, state.protocol)
-    if seconds or not err.is(problem, "unsupported", "reset") then return seconds, problem end
-    state.basic = true
-  end
-  return state.host:ping(state.peer, { timeout = PING_S })
-end
-
-local function round_ms(seconds)
-  return math.floor(seconds * 1e6 + 0.5) / 1e3
-end
 
 local function show(ctx, args, result)
   if args.json then
-    ctx.out:json_line(json.object("seq", result.seq, "peer_id", result.peer_id, "rtt_ms",
-      result.rtt_ms or 0, "path", result.path or "", "error", result.error or ""))
-  elseif result.error then
-    ctx.out:line("seq=%d error=%s", result.seq, result.error)
+    ctx.out:json_line(probe.result_json(result))
   else
-    ctx.out:line("seq=%d rtt=%.1fms path=[%s]", result.seq, result.rtt_ms, result.path)
+    ctx.out:line("%s", probe.result_line(result))
   end
-end
-
-local function statistics(results)
-  local s = { sent = #results, received = 0, min = nil, max = 0, sum = 0 }
-  for _, r in ipairs(results) do
-    if r.rtt_ms then
-      s.received = s.received + 1
-      s.min = math.min(s.min or r.rtt_ms, r.rtt_ms)
-      s.max = math.max(s.max, r.rtt_ms)
-      s.sum = s.sum + r.rtt_ms
-    end
-  end
-  s.lost = s.sent - s.received
-  s.loss_pct = s.sent > 0 and s.lost * 100 / s.sent or 0
-  s.avg = s.received > 0 and s.sum / s.received or 0
-  return s
 end
 
 local function summary(ctx, args, s)
+  local stats = probe.statistics_json(s)
   if args.json then
-    ctx.out:json_line(json.object("sent", s.sent, "received", s.received, "lost", s.lost,
-      "loss_pct", s.loss_pct, "min_ms", s.min or 0, "avg_ms", math.floor(s.avg * 1000 + 0.5) / 1000,
-      "max_ms", s.max))
+    ctx.out:json_line(stats)
     return
   end
   ctx.out:line()
   ctx.out:line("--- %s ping statistics ---", args.target)
-  ctx.out:line("%d sent, %d received, %.0f%% loss, rtt min/avg/max = %.1f/%.1f/%.1f ms", s.sent,
-    s.received, s.loss_pct, s.min or 0, s.avg, s.max)
+  ctx.out:line("%s", probe.statistics_line(stats))
 end
 
 local function pings(ctx, args, state)
@@ -94,16 +37,83 @@ local function pings(ctx, args, state)
     and (args.count == 0 or #results < args.count) do
     if #results > 0 and not task.sleep(pause) then break end
     if ctx.stopped then break end
-    local seconds, problem = once(state)
-    if not seconds and err.is(problem, "canceled") then break end
-    local conn = state.host:best_conn(state.peer)
-    local result = { seq = #results + 1, peer_id = state.peer,
-      rtt_ms = seconds and round_ms(seconds), path = conn and node.path_of(conn),
-      error = not seconds and tostring(problem) or nil }
+    local result, problem = state.result(#results + 1)
+    if not result or result.error and err.is(problem, "canceled") then break end
     results[#results + 1] = result
     show(ctx, args, result)
   end
   return results
+end
+
+--- Runs a task that the user's Ctrl-C cancels.
+local function run_task(ctx, fn)
+  if not ctx.work then ctx:catch_signals(function() ctx.work:cancel() end) end
+  ctx.work = task.spawn(fn)
+  ctx.work:join()
+end
+
+--- Pings through the running daemon, whose connections stand already: a function that pings once,
+--- nil when there is no daemon, or the error of the first ping.
+local function through_daemon(ctx, args, peer)
+  local client = require("peerup.daemon.client").new(ctx:runtime_dir(args))
+  if not client then return nil end
+  local function ask(seq)
+    local data, problem = client:call("POST", "/v1/ping", json.object("peer", peer, "count", 1))
+    if not data then return nil, problem end
+    local one = data.results[1]
+    return { seq = seq, peer_id = one.peer_id, rtt_ms = one.error == "" and one.rtt_ms or nil,
+      path = one.path, error = one.error ~= "" and one.error or nil }
+  end
+  local first, problem
+  run_task(ctx, function() first, problem = ask(1) end)
+  if err.is(problem, "connection_refused") then return nil end
+  if not args.json then
+    ctx.out:line("PING %s (%s), through the running daemon", args.target, keys.short(peer))
+    ctx.out:line()
+  end
+  if not first and not ctx.stopped then
+    return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
+  end
+  return function(seq)
+    if seq == 1 then return first, problem end
+    return ask(seq)
+  end
+end
+
+--- Connects with a node of our own: the node, or nil, error, exit code.
+local function connected(ctx, args, config, peer)
+  local own, problem = identity.load_or_create(config.identity.key_file)
+  if not own then return nil, problem end
+  local n
+  n, problem = node.open { config = config, identity = own, log = ctx:logger("warn"),
+    targets = { peer } }
+  if not n then return nil, problem end
+  if not args.json then
+    ctx.out:line("PING %s (%s)", args.target, keys.short(peer))
+    ctx.out:line("Connecting...")
+  end
+  local conn
+  run_task(ctx, function() conn, problem = n:reach(peer, CONNECT_S) end)
+  if not conn then
+    n:close()
+    if ctx.stopped then return nil, nil, 0 end
+    return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
+  end
+  if not args.json then
+    ctx.out:line("Connected [%s] via %s (%s)", node.path_of(conn), conn.addr,
+      node.transport_of(conn))
+    ctx.out:line()
+  end
+  return n
+end
+
+local function measure(ctx, args, state)
+  local results
+  run_task(ctx, function() results = pings(ctx, args, state) end)
+  local s = probe.statistics(results or {})
+  summary(ctx, args, s)
+  if s.sent > 0 and s.received == 0 then return nil, err.say("silent", "") end
+  return 0
 end
 
 local function run(ctx, args)
@@ -120,42 +130,15 @@ local function run(ctx, args)
     return nil, err.say(source.code, ('Cannot resolve target "%s": %s'):format(args.target,
       tostring(source)))
   end
-  local own
-  own, problem = identity.load_or_create(config.identity.key_file)
-  if not own then return nil, problem end
-  local n <close>, why = node.open { config = config, identity = own, log = ctx:logger("warn"),
-    targets = { peer } }
-  if not n then return nil, why end
-  if not args.json then
-    ctx.out:line("PING %s (%s)", args.target, keys.short(peer))
-    ctx.out:line("Connecting...")
-  end
-  local work
-  ctx:catch_signals(function() if work then work:cancel() end end)
-  local conn
-  work = task.spawn(function()
-    conn, problem = n:reach(peer, CONNECT_S)
-  end)
-  work:join()
-  if not conn then
-    if ctx.stopped then return 0 end
-    return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
-  end
-  if not args.json then
-    ctx.out:line("Connected [%s] via %s (%s)", node.path_of(conn), conn.addr,
-      node.transport_of(conn))
-    ctx.out:line()
-  end
-  local state = { host = n.host, peer = peer, interval = interval,
-    protocol = config.protocols.ping_pong.id ~= "" and config.protocols.ping_pong.id
-      or node.PING_PONG }
-  local results
-  work = task.spawn(function() results = pings(ctx, args, state) end)
-  work:join()
-  local s = statistics(results or {})
-  summary(ctx, args, s)
-  if s.sent > 0 and s.received == 0 then return nil, err.say("silent", "") end
-  return 0
+  local state = { interval = interval }
+  state.result, problem = through_daemon(ctx, args, peer)
+  if problem then return nil, problem end
+  if state.result then return measure(ctx, args, state) end
+  local n <close>, why, code = connected(ctx, args, config, peer)
+  if not n then return code, why end
+  local pinger = { host = n.host, peer = peer, protocol = probe.protocol(config) }
+  state.result = function(seq) return probe.result(pinger, seq) end
+  return measure(ctx, args, state)
 end
 
 return {

@@ -321,6 +321,7 @@ local function serve(ctx, args)
   local ok
   ok, problem = relay:start()
   if not ok then return nil, problem end
+  relay:keep_config()
   relay:watch()
   ctx:catch_signals()
   banner(ctx, relay, config)
@@ -337,6 +338,26 @@ local function serve(ctx, args)
   notifier:stopping()
   timer:close()
   ctx.out:line("Shutting down...")
+  return 0
+end
+
+-- ---- config ----
+
+local function config_validate(ctx, args)
+  local config, problem = relay_config(ctx, args)
+  local faults = config and require("peerup.config.load").validate(config)
+    or { tostring(problem) }
+  return require("peerup.config.verdict").tell(ctx, args, config and config.path or args.config,
+    faults)
+end
+
+local function config_rollback(ctx, args)
+  local load = require "peerup.config.load"
+  local path = args.config and args.config ~= "" and args.config or load.RELAY_FILE
+  local ok, problem = require("peerup.config.safety").rollback(path)
+  if not ok then return nil, problem end
+  ctx.out:paint("green", "Restored %s from last-known-good archive", path)
+  ctx.out:line("Restart the relay to use it.")
   return 0
 end
 
@@ -361,6 +382,10 @@ return {
         help = "the same note as an option" } } },
     { name = "deauthorize", summary = "stop letting a peer use this relay", run = deauthorize,
       args = { PEER } },
+    { name = "config", summary = "the relay's config: validate, rollback", commands = {
+      { name = "validate", summary = "check it", run = config_validate, options = { JSON } },
+      { name = "rollback", summary = "bring back the last one that ran",
+        run = config_rollback } } },
     { name = "list-peers", summary = "list who may use this relay", run = list_peers,
       options = { JSON } },
   },

@@ -7,7 +7,7 @@ local M = {}
 M.ORDER = {
   { "Set up", "init", "whoami", "status", "version" },
   { "Peers", "invite", "join", "auth", "resolve" },
-  { "Services", "service", "daemon", "proxy", "ping" },
+  { "Services", "service", "daemon", "proxy", "ping", "traceroute" },
   { "Relays", "relay" },
   { "Configuration", "config" },
 }

@@ -132,6 +132,10 @@ end
 ---@param request {method: string, path: string, query: any, headers: table, body: string}
 ---@return integer status, table headers, string body
 function M.answer(compiled, state, cookie, request)
+  local uid, own = request.uid, uv.getuid()
+  if uid and uid ~= own and uid ~= 0 then -- whoever got hold of the cookie
+    return error_answer(403, "forbidden: the daemon serves its own user's programs")
+  end
   local headers = request.headers or {}
   local authorization = headers.authorization or headers.Authorization or ""
   if not core.crypto.equal(authorization, "Bearer " .. cookie) then
@@ -144,10 +148,10 @@ function M.answer(compiled, state, cookie, request)
   if not route then
     return plain_answer(405, "Method Not Allowed", { Allow = allowed_methods(entry) })
   end
-  local data, problem, status = route.run(state, request, parameter)
-  if data == nil then return error_answer(status or 500, tostring(problem)) end
+  local data, problem, more = route.run(state, request, parameter)
+  if data == nil then return error_answer(more or 500, tostring(problem)) end
   if route.text and wants_text(request) then
-    return 200, { ["Content-Type"] = "text/plain" }, route.text(data, state)
+    return 200, { ["Content-Type"] = "text/plain" }, route.text(data, state, more)
   end
   return json_answer(200, json.object("data", data))
 end
