@@ -254,6 +254,7 @@ static const limit_field limit_fields[] = {
     LIMIT(pu_limits, streams_in_per_protocol_peer),
     LIMIT(pu_limits, negotiating_per_conn),
     LIMIT(pu_limits, memory_per_conn),
+    LIMIT(pu_limits, memory_per_ip),
     LIMIT(pu_limits, memory_per_peer),
     LIMIT(pu_limits, memory_total),
     LIMIT(pu_limits, handshake_ms),

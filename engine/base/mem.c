@@ -41,6 +41,7 @@ void pu_mem_init(pu_mem *m, pu_mem *parent, size_t limit) {
 
 void pu_mem_deinit(pu_mem *m) {
   PU_ASSERT(m->used == 0);
+  m->aside = NULL;
   if (root_of(m)->refuser == m)
     root_of(m)->refuser = NULL;
   m->parent = NULL;
@@ -71,27 +72,56 @@ void pu_mem_fail_at(pu_mem *m, uint64_t n) {
   root->fail_at = n == 0 ? 0 : root->count + n;
 }
 
+/* allows says whether |a| itself takes |size| more, and notes that it refuses. */
+static bool allows(pu_mem *a, size_t size) {
+  if (size <= SIZE_MAX - a->used && a->used + size <= a->limit)
+    return true;
+  a->refused++;
+  root_of(a)->refuser = a;
+  return false;
+}
+
+static void add(pu_mem *a, size_t size) {
+  a->used += size;
+  if (a->used > a->peak)
+    a->peak = a->used;
+}
+
+static void subtract(pu_mem *a, size_t size) {
+  PU_ASSERT(a->used >= size);
+  a->used -= size;
+}
+
+int pu_mem_aside(pu_mem *m, pu_mem *account) {
+  if (account != NULL && !allows(account, m->used))
+    return PU_E_LIMIT;
+  if (m->aside != NULL)
+    subtract(m->aside, m->used);
+  m->aside = account;
+  if (account != NULL)
+    add(account, m->used);
+  return 0;
+}
+
 int pu_mem_charge(pu_mem *m, size_t size) {
   for (pu_mem *a = m; a != NULL; a = a->parent) {
-    if (size > SIZE_MAX - a->used || a->used + size > a->limit) {
-      a->refused++;
-      root_of(a)->refuser = a;
+    if (!allows(a, size))
       return PU_E_LIMIT;
-    }
   }
-  for (pu_mem *a = m; a != NULL; a = a->parent) {
-    a->used += size;
-    if (a->used > a->peak)
-      a->peak = a->used;
-  }
+  if (m->aside != NULL && !allows(m->aside, size))
+    return PU_E_LIMIT;
+  for (pu_mem *a = m; a != NULL; a = a->parent)
+    add(a, size);
+  if (m->aside != NULL)
+    add(m->aside, size);
   return 0;
 }
 
 void pu_mem_uncharge(pu_mem *m, size_t size) {
-  for (pu_mem *a = m; a != NULL; a = a->parent) {
-    PU_ASSERT(a->used >= size);
-    a->used -= size;
-  }
+  for (pu_mem *a = m; a != NULL; a = a->parent)
+    subtract(a, size);
+  if (m->aside != NULL)
+    subtract(m->aside, size);
 }
 
 static void *take(pu_mem *m, size_t size, bool zero) {

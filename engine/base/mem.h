@@ -14,6 +14,7 @@
 /* The owner holds the struct; it must outlive its children and all memory taken from it. */
 typedef struct pu_mem {
   struct pu_mem *parent;
+  struct pu_mem *aside; /* of an account without children: see pu_mem_aside */
   size_t used;      /* bytes taken now, children included */
   size_t peak;      /* highest |used| seen */
   size_t limit;     /* PU_MEM_UNLIMITED: none */
@@ -30,6 +31,10 @@ void pu_mem_deinit(pu_mem *m);
 /* pu_mem_move puts |m|, with all that is taken from it, below |parent|, a new account between |m| and its
  * parent of now. PU_E_LIMIT when |parent|'s limit does not allow it; then nothing changes. */
 PU_MUST_CHECK int pu_mem_move(pu_mem *m, pu_mem *parent);
+/* pu_mem_aside has what is taken from |m|, which has no children, counted by |account| too, which is of the
+ * same tree but not above |m| (and whose own ancestors do not count it); NULL: no more. PU_E_LIMIT when
+ * |account|'s limit does not allow what is taken already; then nothing changes. */
+PU_MUST_CHECK int pu_mem_aside(pu_mem *m, pu_mem *account);
 /* pu_mem_refuser returns the account in the tree of |m| whose limit refused the last allocation that failed;
  * NULL: there was no memory. Only to compare. */
 const pu_mem *pu_mem_refuser(const pu_mem *m);

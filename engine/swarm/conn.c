@@ -373,6 +373,7 @@ static int new_conn(pu_engine *e, const pu_transport_conn *info, bool outbound,
   pu_list_init(&c->link);
   c->info.raw = NULL;
   c->info.native = NULL;
+  pu_limits_account(&c->share, &c->mem);
   int status = start_session(c, info);
   if (status == 0) {
     status = pu_timer_after(&c->timer, e->limits.handshake_ms * 1000ull);

@@ -74,6 +74,7 @@ void pu_limits_fill(pu_limits *l, const pu_machine *machine) {
   fill_size(&l->memory_total, max_of(set, clamp(memory / 4, 64 * MIB, 4096 * MIB)));
   fill_size(&l->memory_per_peer, max_of(l->memory_per_conn, l->memory_total / 4));
   fill_size(&l->memory_per_conn, clamp(l->memory_per_peer, 0, MEMORY_PER_CONN));
+  fill_size(&l->memory_per_ip, max_of(l->memory_per_peer, l->memory_total / 2));
 
   uint64_t conns = clamp(l->memory_total / COST_PER_CONN, 64, 65536);
   if (machine->descriptors != 0) /* the other half is for the proxy's sockets */
@@ -130,6 +131,8 @@ static uint64_t value_of(const pu_limits *l, pu_limit_kind kind) {
     return l->streams_in_per_protocol_peer;
   case PU_LIMIT_MEMORY_TOTAL:
     return l->memory_total;
+  case PU_LIMIT_MEMORY_PER_ADDRESS:
+    return l->memory_per_ip;
   case PU_LIMIT_MEMORY_PER_PEER:
     return l->memory_per_peer;
   case PU_LIMIT_MEMORY_PER_CONN:
@@ -205,6 +208,10 @@ static pu_scope *find(const pu_limiter *l, const scope_key *key) {
   return NULL;
 }
 
+static scope_kind kind_of(const pu_scope *s) {
+  return (scope_kind)s->key[0];
+}
+
 /* hold finds or makes the scope of |key| and holds it; NULL without memory. */
 static pu_scope *hold(pu_limiter *l, const scope_key *key) {
   pu_scope *s = find(l, key);
@@ -215,7 +222,8 @@ static pu_scope *hold(pu_limiter *l, const scope_key *key) {
     s->key_len = (uint16_t)key->len;
     memcpy(s->key, key->bytes, key->len);
     pu_list_init(&s->link);
-    pu_mem_init(&s->mem, l->mem, l->limits.memory_per_peer);
+    pu_mem_init(&s->mem, l->mem,
+                kind_of(s) == SCOPE_ADDRESS ? l->limits.memory_per_ip : l->limits.memory_per_peer);
     pu_table_add(&l->scopes, &s->node, key->hash);
   }
   s->holders++;
@@ -227,15 +235,12 @@ static void let_go(pu_limiter *l, pu_scope *s) {
   if (--s->holders > 0)
     return;
   PU_ASSERT(s->conns == 0 && s->pending == 0 && s->streams == 0);
-  l->refused[PU_LIMIT_MEMORY_PER_PEER] += s->mem.refused;
+  l->refused[kind_of(s) == SCOPE_ADDRESS ? PU_LIMIT_MEMORY_PER_ADDRESS
+                                         : PU_LIMIT_MEMORY_PER_PEER] += s->mem.refused;
   pu_mem_deinit(&s->mem);
   pu_list_remove(&s->link);
   pu_table_remove(&l->scopes, &s->node);
   pu_free(s);
-}
-
-static scope_kind kind_of(const pu_scope *s) {
-  return (scope_kind)s->key[0];
 }
 
 /* ---- known addresses ---- */
@@ -421,6 +426,12 @@ static void end_handshake(pu_limiter *l, pu_conn_share *share) {
   }
 }
 
+void pu_limits_account(pu_conn_share *share, pu_mem *mem) {
+  PU_ASSERT(share->mem == NULL && mem->used == 0);
+  if (share->address != NULL && pu_mem_aside(mem, &share->address->mem) == 0)
+    share->mem = mem;
+}
+
 int pu_limits_authenticated(pu_limiter *l, pu_conn_share *share, const pu_peer_id *peer,
                             bool is_protected, pu_mem *mem, pu_refusal *why) {
   scope_key key;
@@ -462,6 +473,11 @@ void pu_limits_close(pu_limiter *l, pu_conn_share *share) {
   share->counted = false;
   end_handshake(l, share);
   l->conns--;
+  if (share->mem != NULL) {
+    const int status = pu_mem_aside(share->mem, NULL);
+    PU_ASSERT(status == 0);
+    share->mem = NULL;
+  }
   if (share->address != NULL) {
     share->address->conns--;
     let_go(l, share->address);
@@ -630,6 +646,8 @@ bool pu_limits_explain_memory(const pu_limiter *l, const pu_conn_share *share, c
                                                    : PU_LIMIT_MEMORY_PENDING;
   else if (share->peer != NULL && refuser == &share->peer->mem)
     kind = PU_LIMIT_MEMORY_PER_PEER;
+  else if (share->address != NULL && refuser == &share->address->mem)
+    kind = PU_LIMIT_MEMORY_PER_ADDRESS;
   else if (refuser == l->mem)
     kind = PU_LIMIT_MEMORY_TOTAL;
   else
@@ -647,18 +665,20 @@ static void raise_to(uint64_t *most, uint64_t value) {
 
 /* look_at_scope notes what the scope uses, if no scope of its kind uses more. */
 static void look_at_scope(const pu_scope *s, uint64_t used[static PU_LIMIT_KINDS],
-                          uint64_t *refused_memory) {
+                          uint64_t refused[static PU_LIMIT_KINDS]) {
   switch (kind_of(s)) {
   case SCOPE_ADDRESS:
     raise_to(&used[PU_LIMIT_CONNS_PER_ADDRESS], s->conns);
     raise_to(&used[PU_LIMIT_PENDING_PER_ADDRESS], s->pending);
     raise_to(&used[PU_LIMIT_STREAMS_PER_ADDRESS], s->streams);
+    raise_to(&used[PU_LIMIT_MEMORY_PER_ADDRESS], s->mem.used);
+    refused[PU_LIMIT_MEMORY_PER_ADDRESS] += s->mem.refused;
     break;
   case SCOPE_PEER:
     raise_to(&used[PU_LIMIT_CONNS_PER_PEER], s->conns);
     raise_to(&used[PU_LIMIT_STREAMS_PER_PEER], s->streams);
     raise_to(&used[PU_LIMIT_MEMORY_PER_PEER], s->mem.used);
-    *refused_memory += s->mem.refused;
+    refused[PU_LIMIT_MEMORY_PER_PEER] += s->mem.refused;
     break;
   case SCOPE_PROTOCOL:
     raise_to(&used[PU_LIMIT_STREAMS_PER_PROTOCOL], s->streams);
@@ -690,7 +710,7 @@ void pu_limits_stats(const pu_limiter *l, const pu_limits_conns *conns,
   refused[PU_LIMIT_MEMORY_PER_CONN] += conns->refused;
   refused[PU_LIMIT_MEMORY_PENDING] += conns->refused_handshake;
   PU_TABLE_EACH(&l->scopes, node) {
-    look_at_scope(PU_CONTAINER_OF(node, pu_scope, node), used, &refused[PU_LIMIT_MEMORY_PER_PEER]);
+    look_at_scope(PU_CONTAINER_OF(node, pu_scope, node), used, refused);
   }
   for (unsigned i = 0; i < PU_LIMIT_KINDS; i++) {
     const pu_limit_stat stat = {.name = names[i],

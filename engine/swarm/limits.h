@@ -51,6 +51,7 @@
   XX(STREAMS_PER_PROTOCOL_PEER, "streams.per_protocol_and_peer",                               \
      "too many streams of one protocol and peer")                                              \
   XX(MEMORY_TOTAL, "memory.total", "too much memory in use")                                   \
+  XX(MEMORY_PER_ADDRESS, "memory.per_address", "too much memory for one address")             \
   XX(MEMORY_PER_PEER, "memory.per_peer", "too much memory for one peer")                       \
   XX(MEMORY_PER_CONN, "memory.per_connection", "too much memory for one connection")           \
   XX(MEMORY_PENDING, "memory.handshake", "too much memory for one handshake")
@@ -90,6 +91,7 @@ typedef struct pu_conn_share {
   pu_list link;
   pu_scope *address; /* inbound only */
   pu_scope *peer;    /* once authenticated */
+  pu_mem *mem;       /* counted for |address| */
   pu_origin origin;
   uint64_t since_us;
   uint32_t streams, negotiating; /* inbound */
@@ -135,6 +137,9 @@ void pu_limits_move(pu_conn_share *from, pu_conn_share *to);
 /* pu_limits_slowest returns the stranger that has been in handshake for longest, if that is longer
  * than PU_LIMITS_PATIENCE_US; NULL. Its end makes room for another stranger. */
 pu_conn_share *pu_limits_slowest(pu_limiter *l, uint64_t now_us);
+/* pu_limits_account has the memory of the share's connection, the empty account |mem|, counted for
+ * its address until pu_limits_close. */
+void pu_limits_account(pu_conn_share *share, pu_mem *mem);
 /* pu_limits_authenticated counts the connection for |peer|, and puts its account |mem| below the
  * peer's. */
 PU_MUST_CHECK int pu_limits_authenticated(pu_limiter *l, pu_conn_share *share,

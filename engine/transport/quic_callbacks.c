@@ -12,7 +12,7 @@
  * its limits, and the connection ends for it as soon as ngtcp2 is done, which is at most one packet
  * later. */
 
-#define ACCOUNTS_MAX 8u /* from the connection's to the root */
+#define ACCOUNTS_MAX 8u /* from the connection's to the root, and that of its address */
 
 typedef struct lifted {
   pu_mem *account;
@@ -22,7 +22,10 @@ typedef struct lifted {
 
 static size_t lift(pu_mem *account, lifted out[static ACCOUNTS_MAX]) {
   size_t count = 0;
-  for (pu_mem *m = account; m != NULL && count < ACCOUNTS_MAX; m = m->parent) {
+  for (pu_mem *m = account; m != NULL && count < ACCOUNTS_MAX; m = m == account->aside ? NULL
+                                                                   : m->parent != NULL
+                                                                       ? m->parent
+                                                                       : account->aside) {
     out[count++] = (lifted){m, m->limit, m->fail_at};
     m->limit = PU_MEM_UNLIMITED;
     m->fail_at = 0;
@@ -43,7 +46,8 @@ static void *beyond_limits(quic_session *s, void *p, size_t size) {
   return memory;
 }
 
-/* A block remembers its neighbours: 0.12 forgets some when a connection ends in the middle of a packet. */
+/* A block remembers its neighbours: 0.12 forgets some when a connection ends in the middle of a
+ * packet. */
 typedef struct block {
   pu_list link;
 } block;

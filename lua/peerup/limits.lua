@@ -21,7 +21,8 @@ local NAMES = {
     per_protocol_and_peer = "streams_in_per_protocol_peer",
   },
   memory = {
-    total = "memory_total", per_peer = "memory_per_peer", per_connection = "memory_per_conn",
+    total = "memory_total", per_address = "memory_per_ip", per_peer = "memory_per_peer",
+    per_connection = "memory_per_conn",
   },
 }
 

@@ -26,6 +26,7 @@ limits:
     per_protocol_and_peer: 207
   memory:
     total: 301 MB
+    per_address: 20 MB
     per_peer: 302 MB
     per_connection: 300 MB
   protocols:

@@ -107,6 +107,7 @@ typedef struct pu_limits {
   uint32_t streams_in_per_protocol_peer; /* 32768 */
   uint32_t negotiating_per_conn; /* 256: inbound streams whose protocol is not chosen yet */
   size_t memory_per_conn;      /* 64 MiB */
+  size_t memory_per_ip;        /* 256 MiB: all connections of one IPv4 address or IPv6 /64 */
   size_t memory_per_peer;      /* 128 MiB: all connections of one peer */
   size_t memory_total;         /* 512 MiB: a quarter of the machine's */
   uint32_t handshake_ms;       /* 15000: accept to multiplexed */

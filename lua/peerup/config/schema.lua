@@ -66,7 +66,7 @@ local limits = {
       count "total", count "per_address", count "per_peer", count "per_connection",
       count "negotiating", count "per_protocol", count "per_protocol_and_peer" } },
     { name = "memory", type = "section", omit_empty = true, fields = {
-      size "total", size "per_peer", size "per_connection" } },
+      size "total", size "per_address", size "per_peer", size "per_connection" } },
     { name = "protocols", type = "map", omit_empty = true, each = {
       type = "section", fields = { count "total", count "per_peer" } } },
   },

@@ -101,6 +101,7 @@ static void defaults_follow_from_the_machine(void **state) {
   const pu_machine usual = {.memory_bytes = 2048 * MIB, .descriptors = 8192};
   pu_limits_fill(&l, &usual);
   assert_int_equal(l.memory_total, 512 * MIB); /* as engine.h says */
+  assert_int_equal(l.memory_per_ip, 256 * MIB);
   assert_int_equal(l.memory_per_peer, 128 * MIB);
   assert_int_equal(l.memory_per_conn, 64 * MIB);
   assert_int_equal(l.conns_total, 4096);
@@ -489,6 +490,44 @@ static void protocols(void **state) {
 
 /* ---- memory ---- */
 
+/* All that connections of one address hold counts for it, whoever their peers are. */
+static void memory_of_an_address(void **state) {
+  (void)state;
+  rig r;
+  conn c[2];
+  const pu_limits limits = {.memory_per_conn = 100000,
+                            .memory_per_peer = 100000,
+                            .memory_per_ip = 120000,
+                            .memory_total = 400000};
+  rig_begin(&r, &limits);
+  for (int i = 0; i < 2; i++) {
+    pu_mem_init(&c[i].mem, &r.mem, 100000);
+    assert_int_equal(accept_from(&r, &c[i].share, 1), 0);
+    pu_limits_account(&c[i].share, &c[i].mem);
+    assert_int_equal(authenticate(&r, &c[i].share, (uint8_t)(i + 1), false, &c[i].mem), 0);
+  }
+  void *a = pu_alloc(&c[0].mem, 70000);
+  assert_non_null(a);
+  assert_null(pu_alloc(&c[1].mem, 70000));
+  assert_true(pu_limits_explain_memory(&r.l, &c[1].share, &c[1].mem, &r.why));
+  assert_string_equal(r.why.text, "too much memory for one address: the limit is 120000 bytes "
+                                  "(raise limits.memory.per_address)");
+  assert_stat(&r, "memory.per_address", c[0].mem.used, 120000, 1);
+  /* A connection that ends gives back what it still holds; its own account keeps it. */
+  pu_limits_close(&r.l, &c[0].share);
+  void *b = pu_alloc(&c[1].mem, 70000);
+  assert_non_null(b);
+  assert_stat(&r, "memory.per_address", c[1].mem.used, 120000, 1);
+  pu_free(a);
+  pu_free(b);
+  for (int i = 0; i < 2; i++) {
+    pu_limits_close(&r.l, &c[i].share);
+    pu_mem_deinit(&c[i].mem);
+    pu_limits_release(&r.l, &c[i].share);
+  }
+  rig_end(&r);
+}
+
 static void memory(void **state) {
   (void)state;
   rig r;
@@ -817,6 +856,7 @@ int main(void) {
       cmocka_unit_test(all_streams),
       cmocka_unit_test(protocols),
       cmocka_unit_test(memory),
+      cmocka_unit_test(memory_of_an_address),
       cmocka_unit_test(every_allocation_fails_once),
       cmocka_unit_test(counts_as_a_model_does),
   };
