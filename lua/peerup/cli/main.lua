@@ -188,6 +188,8 @@ function M.run(ctx, words, dirs)
   local name = words[1]
   if not name then
     ctx.out:write(M.usage(dirs))
+    ctx.out:line()
+    require("peerup.cli.next").tell(ctx)
     return 1
   end
   local rest = table.move(words, 2, #words, 1, {})

@@ -23,7 +23,7 @@ local function state(fields)
     version = "1.2.3", shutdown = function() end,
     node = {
       peer_id = A, uptime = function() return 90 end,
-      config = { security = { enable_connection_gating = true,
+      config = { network = {}, security = { enable_connection_gating = true,
         authorized_keys_file = "/nonexistent/keys" } },
       exposed = {
         ["/peerup/web/1.0.0"] = { name = "web", local_address = "localhost:80" },

@@ -5,6 +5,7 @@ local limits = require "peerup.limits"
 local net = require "peerup.net"
 local node = require "peerup.node"
 local text = require "peerup.daemon.text"
+local transports = require "peerup.transports"
 
 -- ---- paths ----
 
@@ -100,7 +101,8 @@ local function status(state)
     "has_global_ipv6", interfaces.global_ipv6, "has_global_ipv4", interfaces.global_ipv4,
     "is_relaying", false, "reachability", json.object("grade", reachability.grade,
       "label", reachability.label, "description", reachability.description),
-    "paths", paths(state), "dialling", dialling(n.host), "limits", limits.counts(n.host))
+    "transports", json.array(select(2, transports.on(n.config))), "paths", paths(state),
+    "dialling", dialling(n.host), "limits", limits.counts(n.host))
 end
 
 local function status_text(data)
@@ -118,6 +120,9 @@ local function status_text(data)
     local list = data[key] == json.null and {} or data[key]
     lines[#lines + 1] = ("%s: %d"):format(key, #list)
     for _, addr in ipairs(list) do lines[#lines + 1] = "  " .. addr end
+  end
+  if #data.transports < #transports.NAMES then
+    lines[#lines + 1] = "transports: " .. table.concat(data.transports, ", ")
   end
   lines[#lines + 1] = "paths: " .. #data.paths
   for _, path in ipairs(data.paths) do lines[#lines + 1] = "  " .. path_row(path) end
