@@ -123,7 +123,9 @@ static void send_more(side *s) {
                       : pu_stream_write(s->stream, at, len);
       if (s->ended)
         break; /* on_end told us inside the write */
-      if (n == PU_E_NOMEM && w->mishaps) { /* on_end follows, when this call is over */
+      /* No memory: on_end follows, when this call is over. The connection is gone: it follows when
+       * what came before has been read. */
+      if ((n == PU_E_NOMEM || n == PU_E_GONE) && w->mishaps) {
         more = false;
         break;
       }
