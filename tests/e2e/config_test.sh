@@ -26,7 +26,6 @@ MARKER=$FOLDER/.config.pending
 ARCHIVE=$FOLDER/.config.last-good.yaml
 variant() { sed "s/reservation_interval: .*/reservation_interval: \"$1\"/" "$CONFIG" >"$WORK/new.yaml" && chmod 600 "$WORK/new.yaml"; }
 interval() { sed -n 's/.*reservation_interval: "\(.*\)"/\1/p' "$CONFIG"; }
-taken_up() { [ "$(grep -c 'config taken up' "$WORK/home.log")" -ge "$1" ]; }
 
 step "what runs is archived"
 check "the archive is the config" cmp -s "$ARCHIVE" "$CONFIG"
@@ -50,7 +49,8 @@ check "the archive is still the old one" cmp -s "$ARCHIVE" "$CONFIG"
 step "a confirmed change stays"
 variant 4m
 as home config apply --confirm-timeout 3s "$WORK/new.yaml" >/dev/null
-wait_for 5 "taken up" taken_up 3
+waits_again() { [ "$(grep -c 'a new config waits for' "$WORK/home.log")" -ge 2 ]; }
+wait_for 5 "taken up" waits_again
 check "confirmed" grep -q "is now permanent" <(as home config confirm)
 wait_for 5 "the running daemon knows" has "$WORK/home.log" "the new config is confirmed"
 sleep 3
