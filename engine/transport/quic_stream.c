@@ -188,7 +188,7 @@ static void want_room(quic_stream *st) {
 
 static size_t room_of(const quic_session *s, const quic_stream *st) {
   const uint64_t used = st->end_at - st->first_at;
-  if (!st->attached || st->fin_wanted || s->closed)
+  if (!st->attached || st->fin_wanted || st->useless || s->closed)
     return 0;
   if (st->stopped || st->over)
     return STARVED_BYTES; /* the next write tells */

@@ -316,6 +316,19 @@ static void test_bad_clients(void **state) {
   assert_int_equal(served_streams(p), 0);
 }
 
+/* Wants everything, and then neither reads nor sends any more: the server learns it and stops. */
+static void test_deserts(void **state) {
+  pair *p = *state;
+  static const uint8_t endless[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+  assert_int_equal(pu_engine_perf_serve(p->b.engine), 0);
+  pu_stream *s = open_client(p);
+  assert_int_equal(pu_stream_write(s, endless, 8), 8);
+  assert_int_equal(pu_stream_close_write(s), 0);
+  pu_stream_close(s);
+  sim_run_for(p->sim, 10 * SIM_SECOND);
+  assert_int_equal(served_streams(p), 0);
+}
+
 static void test_too_many(void **state) {
   pair *p = *state;
   const pu_perf_config config = {.upload_bytes = 10};
@@ -375,6 +388,8 @@ int main(void) {
       PERF_TEST(test_closed),
       PERF_TEST(test_rogues),
       PERF_TEST(test_bad_clients),
+      cmocka_unit_test_setup_teardown(test_bad_clients, setup_quic, teardown),
+      cmocka_unit_test_setup_teardown(test_deserts, setup_quic, teardown),
       PERF_TEST(test_too_many),
       cmocka_unit_test(test_no_memory),
   };
