@@ -1,5 +1,6 @@
-/* peerup.http: HTTP on a unix socket, by libmicrohttpd on our loop. Its epoll descriptor is polled,
- * its timeout is one timer. Each request is suspended while a task answers it.
+/* peerup.http: HTTP on a unix socket or a TCP port, by libmicrohttpd on our loop. Its epoll
+ * descriptor is polled, its timeout is one timer. Each request is suspended while a task answers
+ * it.
  *
  *   receiving -> running (suspended, a task) -> answered (resumed) -> gone
  *
@@ -9,6 +10,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +46,7 @@ typedef struct server {
   pu_list requests;  /* running ones */
   int self, handler; /* registry references while open */
   size_t max_body;
-  char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+  char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": a TCP port */
   dev_t dev; /* of the socket, so that another server's is not removed */
   ino_t ino;
 } server;
@@ -255,6 +258,22 @@ static void set_uid(lua_State *L, const request *r) {
   lua_setfield(L, -2, "uid");
 }
 
+/* set_remote tells the address of a TCP client. */
+static void set_remote(lua_State *L, const request *r) {
+  const union MHD_ConnectionInfo *info =
+      MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  char host[INET6_ADDRSTRLEN];
+  const struct sockaddr *at = info != NULL ? info->client_addr : NULL;
+  if (at == NULL || (at->sa_family != AF_INET && at->sa_family != AF_INET6))
+    return;
+  const socklen_t len =
+      at->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+  if (getnameinfo(at, len, host, sizeof(host), NULL, 0, NI_NUMERICHOST) != 0)
+    return;
+  lua_pushstring(L, host);
+  lua_setfield(L, -2, "remote");
+}
+
 /* start_request runs protected: (request) as light userdata; makes the task that answers. */
 static int start_request(lua_State *L) {
   request *r = lua_touserdata(L, 1);
@@ -269,7 +288,10 @@ static int start_request(lua_State *L) {
   set_fields(L, r, "headers", MHD_HEADER_KIND, true);
   lua_pushlstring(L, r->body != NULL ? r->body : "", r->body_len);
   lua_setfield(L, -2, "body");
-  set_uid(L, r);
+  if (r->server->path[0] != '\0')
+    set_uid(L, r);
+  else
+    set_remote(L, r);
   pul_box *box =
       pul_box_new(L, REQUEST_CLASS, sizeof(*box), 0); // [r, serve, handler, request, box]
   r->task = r->server->api->spawn_later(L, 3);
@@ -403,6 +425,45 @@ static int listen_at(const char *path, struct stat *st) {
   return fd;
 }
 
+/* listen_tcp binds "host:port", which must be numbers. Returns the descriptor, or -1 and errno. */
+static int listen_tcp(const char *address) {
+  const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+                                 .ai_socktype = SOCK_STREAM};
+  char host[INET6_ADDRSTRLEN + 2];
+  struct addrinfo *found = NULL;
+  const char *colon = strrchr(address, ':');
+  size_t len = colon != NULL ? (size_t)(colon - address) : 0;
+  const bool bracketed = len >= 2 && address[0] == '[' && address[len - 1] == ']';
+  const char *from = bracketed ? address + 1 : address;
+  len -= bracketed ? 2 : 0;
+  if (colon == NULL || len == 0 || len >= sizeof(host)) {
+    errno = EINVAL;
+    return -1;
+  }
+  memcpy(host, from, len);
+  host[len] = '\0';
+  char *end;
+  const unsigned long port = strtoul(colon + 1, &end, 10);
+  if (end == colon + 1 || *end != '\0' || port > 65535 ||
+      getaddrinfo(host, colon + 1, &hints, &found) != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  const int one = 1;
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int rc = fd < 0 ? -1 : setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (rc == 0)
+    rc = bind(fd, found->ai_addr, found->ai_addrlen);
+  if (rc == 0)
+    rc = listen(fd, BACKLOG);
+  const int saved = errno;
+  freeaddrinfo(found);
+  if (rc != 0 && fd >= 0)
+    (void)close(fd);
+  errno = saved;
+  return rc == 0 ? fd : -1;
+}
+
 /* ---- the server ---- */
 
 static void on_handle_closed(server *s) {
@@ -427,7 +488,7 @@ static void close_server(server *s) {
   if (daemon == NULL)
     return;
   s->daemon = NULL;
-  if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+  if (s->path[0] != '\0' && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
     (void)unlink(s->path);
   while (!pu_list_empty(&s->requests)) { /* MHD demands that none is suspended when it stops */
     request *r = PU_CONTAINER_OF(s->requests.next, request, link);
@@ -470,6 +531,28 @@ static int server_close(lua_State *L) {
   return 0;
 }
 
+/* server_address: "host:port" of a TCP server as it is bound, the path of another. */
+static int server_address(lua_State *L) {
+  const pul_box *box = pul_box_check(L, 1, SERVER_CLASS);
+  const server *s = box->ptr;
+  struct sockaddr_storage at;
+  socklen_t len = sizeof(at);
+  char host[INET6_ADDRSTRLEN], port[8];
+  if (s == NULL)
+    return pul_error_closed(L, "server");
+  if (s->path[0] != '\0') {
+    lua_pushstring(L, s->path);
+    return 1;
+  }
+  const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_LISTEN_FD);
+  if (info == NULL || getsockname(info->listen_fd, (struct sockaddr *)&at, &len) != 0 ||
+      getnameinfo((const struct sockaddr *)&at, len, host, sizeof(host), port, sizeof(port),
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return pul_error_return_errno(L, errno, "find the address of", "the server");
+  (void)lua_pushfstring(L, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+  return 1;
+}
+
 static lua_Integer option(lua_State *L, const char *name, lua_Integer low, lua_Integer high) {
   int good = 0;
   lua_getfield(L, 1, name);
@@ -499,7 +582,11 @@ static int http_serve(lua_State *L) {
   lua_Integer conns = option(L, "max_conns", 1, MAX_CONNS);
   lua_Integer timeout_s = option(L, "timeout", 1, MAX_TIMEOUT_S);
   size_t path_len;
-  lua_getfield(L, 1, "path"); // [options, handler, path]
+  const bool tcp = lua_getfield(L, 1, "address") != LUA_TNIL; // [options, handler, address]
+  if (!tcp) {
+    lua_pop(L, 1);
+    lua_getfield(L, 1, "path"); // [options, handler, path]
+  }
   const char *path = luaL_checklstring(L, 3, &path_len);
   pul_box *box = pul_box_new(L, SERVER_CLASS, sizeof(*box), 0); // [options, handler, path, box]
   lua_pushvalue(L, 4);
@@ -507,10 +594,13 @@ static int http_serve(lua_State *L) {
   lua_pushvalue(L, 2);
   int handler = luaL_ref(L, LUA_REGISTRYINDEX);
 
-  struct stat st;
+  struct stat st = {0};
   int fd = -1, saved = ENOMEM;
   server *s = calloc(1, sizeof(*s));
-  if (s != NULL && path_len >= sizeof(s->path)) {
+  if (s != NULL && tcp) {
+    fd = listen_tcp(path);
+    saved = errno;
+  } else if (s != NULL && path_len >= sizeof(s->path)) {
     saved = ENAMETOOLONG;
   } else if (s != NULL) {
     fd = listen_at(path, &st);
@@ -522,7 +612,8 @@ static int http_serve(lua_State *L) {
   }
   if (fd < 0 || s->daemon == NULL) {
     if (fd >= 0) {
-      (void)unlink(path);
+      if (!tcp)
+        (void)unlink(path);
       (void)close(fd);
     }
     free(s);
@@ -536,7 +627,8 @@ static int http_serve(lua_State *L) {
   s->self = self;
   s->handler = handler;
   s->max_body = (size_t)max_body;
-  memcpy(s->path, path, path_len + 1);
+  if (!tcp)
+    memcpy(s->path, path, path_len + 1);
   s->dev = st.st_dev;
   s->ino = st.st_ino;
   s->handles = 2;
@@ -553,7 +645,9 @@ static int http_serve(lua_State *L) {
 
 int luaopen_peerup_http(lua_State *L) {
   static const luaL_Reg none[] = {{NULL, NULL}};
-  static const pul_class servers = {SERVER_CLASS, none, server_close, server_close, server_close};
+  static const luaL_Reg methods[] = {{"address", server_address}, {NULL, NULL}};
+  static const pul_class servers = {SERVER_CLASS, methods, server_close, server_close,
+                                    server_close};
   static const pul_class requests = {REQUEST_CLASS, none, request_closed, request_closed,
                                      request_closed};
   lua_getfield(L, LUA_REGISTRYINDEX, PUL_API_KEY);

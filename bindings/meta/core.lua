@@ -375,15 +375,19 @@ function proxy:close() end
 
 -- ---- http: libmicrohttpd on our loop, unix socket (bindings/http.c) ----
 core.http = {}
----Serves HTTP on a unix socket (0600). handler runs in a task per request and returns
----status, headers table, body string. request: {method, path, query, headers, body, uid}; names of
----headers are in lower case. The server lives until it is closed.
----@param options {path: string, max_body: integer, max_conns: integer, timeout: number}
+---Serves HTTP on a unix socket (0600), or at a TCP address of numbers ("127.0.0.1:9091").
+---handler runs in a task per request and returns status, headers table, body string. request:
+---{method, path, query, headers, body, uid (unix), remote (TCP: an IP address)}; names of headers
+---are in lower case. The server lives until it is closed.
+---@param options {path: string?, address: string?, max_body: integer, max_conns: integer,
+---  timeout: number}
 ---@param handler fun(request: table): integer, table, string
 ---@return peerup.http_server?, peerup.err?
 function core.http.serve(options, handler) end
 ---@class peerup.http_server
 local http_server = {}
+---@return string  where it is bound: "host:port", or the path
+function http_server:address() end
 function http_server:close() end
 
 return core

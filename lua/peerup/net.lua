@@ -58,6 +58,30 @@ function M.transport(addr)
   return way:find("/tcp/", 1, true) and "tcp" or nil
 end
 
+local API_WORDS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
+
+--- Transport and IP version of an address, in the API's words; of one through a relay, those of the
+--- connection to the relay.
+---@param addr string
+---@return "quic"|"websocket"|"tcp"|"unknown" transport, "ipv4"|"ipv6"|"unknown" version
+function M.words(addr)
+  local ip = addr:find("^/ip4/") and "ipv4" or addr:find("^/ip6/") and "ipv6" or "unknown"
+  return API_WORDS[M.transport(addr)] or "unknown", ip
+end
+
+--- The addresses of this machine that the Internet could reach, by their range.
+---@return {ipv4: string[], ipv6: string[]}
+function M.global_addresses()
+  local interfaces, result = M.interfaces(), { ipv4 = {}, ipv6 = {} }
+  for _, ip in ipairs(interfaces.ipv4) do
+    if M.is_global_ipv4(ip) then table.insert(result.ipv4, ip) end
+  end
+  for _, ip in ipairs(interfaces.ipv6) do
+    if M.is_global_ipv6(ip) then table.insert(result.ipv6, ip) end
+  end
+  return result
+end
+
 --- Grades how well the machine can be reached; first match wins.
 ---@param interfaces table  from M.interfaces
 ---@return {grade: string, label: string, description: string}

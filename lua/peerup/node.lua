@@ -94,7 +94,7 @@ function M.open(options)
   local self = setmetatable({
     config = config, log = options.log, identity = options.identity,
     peer_id = options.identity.peer_id, relays = relay_list, listeners = {}, exposed = {},
-    hidden = {}, serving = options.serving or false,
+    hidden = {}, carried = {}, serving = options.serving or false,
     started = uv.now(), names = config.names,
   }, Node)
   self.rules = policy.rules { gating = gating, authorized = authorized }
@@ -107,6 +107,7 @@ function M.open(options)
     policy = function(question)
       local allowed, why = policy.decide(self.rules, question, os.time())
       if not allowed then tell_denied(question, why) end
+      if self.tells_decisions then self:tell_decision(question, allowed, why) end
       return allowed, why
     end,
     on_dial = transports.on_dial(function() return self.config end, options.on_dial),
@@ -143,8 +144,20 @@ function Node:dispatch(event)
   local now = {}
   for fn in pairs(self.listeners) do now[#now + 1] = fn end
   for _, fn in ipairs(now) do
-    if self.listeners[fn] then fn(event) end
+    if self.listeners[fn] then
+      local ok, why = pcall(fn, event)
+      if not ok then self.log:error("an event function failed", "event", event.type, "why", why) end
+    end
   end
+end
+
+--- Passes a decision on to who listens: telemetry, which asked for it by tells_decisions. It runs
+--- inside the engine's question, so listeners only note what they hear.
+function Node:tell_decision(question, allowed, why)
+  local rule = question.protocol and self.rules.services[question.protocol]
+  self:dispatch { type = "decision", ask = question.ask, allowed = allowed == true, why = why,
+    peer = question.peer, protocol = question.protocol, target = question.target,
+    service = rule and rule.name }
 end
 
 --- Waits until fn gives something for an event.
@@ -231,12 +244,7 @@ function Node:settle(peer)
   end
 end
 
---- Connects to a peer the user asked for, by any way.
----@async
----@param peer string
----@param seconds number
----@return peerup.conn_info? conn, peerup.err?
-function Node:reach(peer, seconds)
+local function reach(self, peer, seconds)
   self.rules.targets[peer] = true
   self:add_circuits(peer)
   local conn, problem = self.host:connect(peer, { timeout = seconds })
@@ -255,6 +263,19 @@ function Node:reach(peer, seconds)
   for _, addr in ipairs(tried) do told = told or text:find(addr, 1, true) ~= nil end
   return nil, err.say(problem.code, ("%s (tried for up to %g s%s)"):format(text, seconds,
     told and "" or ": " .. table.concat(tried, ", ")))
+end
+
+--- Connects to a peer the user asked for, by any way.
+---@async
+---@param peer string
+---@param seconds number
+---@return peerup.conn_info? conn, peerup.err?
+function Node:reach(peer, seconds)
+  local from = uv.hrtime()
+  local conn, problem = reach(self, peer, seconds)
+  self:dispatch { type = "dialled", peer = peer, path = conn and M.path_of(conn),
+    seconds = (uv.hrtime() - from) / 1e9, code = problem and problem.code }
+  return conn, problem
 end
 
 --- The word for the path of a connection.
@@ -300,8 +321,12 @@ function Node:serve_ping_pong()
 end
 
 --- Logs what happened on a service's connections.
-local function service_log(log, name)
+local function service_log(self, name)
+  local log = self.log
   return function(_, event)
+    self:dispatch { type = "service", service = name, peer = event.peer, opened = event.opened,
+      status = event.code, bytes_in = event.bytes_in, bytes_out = event.bytes_out,
+      duration_us = event.duration_us }
     -- Many programs break off when they have what they came for: that is no failure.
     if event.code and not (event.code == "reset" and event.bytes_in > 0) then
       log:warn("service connection failed", "service", name, "peer", event.peer, "code",
@@ -329,7 +354,7 @@ function Node:expose(service)
   if standing then standing.proxy:close() end
   self.exposed[service.protocol] = nil
   local proxy, problem = self.host:proxy_expose(service.protocol, service.local_address,
-    service_log(self.log, service.name))
+    service_log(self, service.name))
   if not proxy then
     self.rules.services[service.protocol] = nil
     return nil, err.say(problem.code, ("cannot offer service %s: %s"):format(service.name,
@@ -340,9 +365,19 @@ function Node:expose(service)
   return true
 end
 
+--- Remembers what a service has carried that is about to end, so that its sums go on.
+local function remember_carried(self, standing)
+  local stats = standing and standing.proxy:stats()
+  if not stats then return end
+  local sums = self.carried[standing.name] or { bytes_in = 0, bytes_out = 0 }
+  self.carried[standing.name] = { bytes_in = sums.bytes_in + stats.bytes_in,
+    bytes_out = sums.bytes_out + stats.bytes_out }
+end
+
 --- Stops one service and ends its connections.
 function Node:unexpose(protocol)
   local standing = self.exposed[protocol]
+  remember_carried(self, standing)
   self.exposed[protocol] = nil
   self.rules.services[protocol] = nil
   if standing then standing.proxy:close() end
@@ -405,6 +440,7 @@ function Node:reload_authorized()
   self.rules.authorized = authorized
   local ended = self.host:recheck()
   self.log:info("authorized_keys taken up", "connections_ended", ended)
+  self:dispatch { type = "auth_change", action = "reload" }
   return true
 end
 

@@ -4,6 +4,7 @@ local core = require "peerup.core"
 local err = require "peerup.err"
 local fs = require "peerup.fs"
 local guests = require "peerup.guests"
+local json = require "peerup.json"
 local keys = require "peerup.authorized_keys"
 local limits = require "peerup.limits"
 local line = require "peerup.line"
@@ -52,6 +53,11 @@ function M.open(options)
         tell_denied(question, why)
       elseif why == "guest" and question.ask == "inbound" then
         self.guests:enter(question.peer, now)
+      end
+      if self.tell then
+        pcall(self.tell, { type = "decision", ask = question.ask, allowed = allowed == true,
+          why = why, peer = question.peer, protocol = question.protocol,
+          target = question.target })
       end
       return allowed, why
     end,
@@ -197,6 +203,20 @@ function Relay:drop_guests()
       self.log:info("guest sent away", "peer", peer, "connections", closed)
     end
   end
+end
+
+--- What /healthz says.
+---@return table
+function Relay:health()
+  local peers, count = {}, 0
+  for _, conn in ipairs(self.host and self.host:conns() or {}) do
+    if not peers[conn.peer] then
+      peers[conn.peer] = true
+      count = count + 1
+    end
+  end
+  return json.object("connected_peers", count, "status", "ok", "uptime_seconds",
+    (uv.now() - self.started) // 1000)
 end
 
 function Relay:sweep_regularly()

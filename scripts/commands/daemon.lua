@@ -188,8 +188,11 @@ local function start(ctx, args)
   local n <close>, paths = start_node(ctx, args)
   if not n then return nil, paths end
   local closing
+  local telemetry <close> = require("peerup.telemetry.start").node(n, { version = ctx.version,
+    write = function(line) ctx.err:write(line) end })
   local api <close>, problem = server.start {
     paths = paths, routes = require("peerup.daemon.routes").routes,
+    on_request = telemetry and function(event) telemetry:tell(event) end,
     state = {
       node = n, version = ctx.version,
       shutdown = function() -- the answer goes out first; asking twice is harmless

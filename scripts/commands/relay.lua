@@ -321,6 +321,11 @@ local function serve(ctx, args)
   local ok
   ok, problem = relay:start()
   if not ok then return nil, problem end
+  local telemetry <close> = require("peerup.telemetry.start").relay(relay, {
+    version = ctx.version, write = function(line) ctx.err:write(line) end })
+  if #telemetry.listeners > 0 then
+    relay.tell = function(event) telemetry:tell(event) end
+  end
   relay:keep_config()
   relay:watch()
   ctx:catch_signals()

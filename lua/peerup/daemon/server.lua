@@ -161,7 +161,7 @@ local Server = {}
 Server.__index = Server
 
 --- Starts to serve. The paths must have been claimed.
----@param options {paths: table, state: table, routes: table}
+---@param options {paths: table, state: table, routes: table, on_request: fun(event: table)?}
 ---@return peerup.daemon_server? server, peerup.err?
 function M.start(options)
   local compiled = M.compile(options.routes)
@@ -170,7 +170,13 @@ function M.start(options)
   end)
   local http, problem = core.http.serve({ path = options.paths.socket, max_body = M.MAX_BODY,
     max_conns = M.MAX_CONNS, timeout = M.TIMEOUT_S }, function(request)
-    return M.answer(compiled, options.state, cookie, request)
+    local from = uv.hrtime()
+    local status, headers, body = M.answer(compiled, options.state, cookie, request)
+    if options.on_request then
+      options.on_request { type = "request", method = request.method, path = request.path,
+        status = status, seconds = (uv.hrtime() - from) / 1e9 }
+    end
+    return status, headers, body
   end)
   if not http then return nil, problem end
   local ok

@@ -30,7 +30,7 @@ local auth_text = text.rows(function(e)
   return e.peer_id .. (e.comment and "\t# " .. e.comment or "")
 end)
 
-local function change(state, peer_id, fn)
+local function change(state, action, peer_id, fn)
   local config = state.node.config
   if not config.security.enable_connection_gating then
     return nil, "connection gating is not enabled", 400
@@ -42,6 +42,7 @@ local function change(state, peer_id, fn)
     return fn(content, id)
   end)
   if not ok then return nil, problem, 500 end
+  state.node:dispatch { type = "auth_change", action = action, peer = id }
   ok, problem = state.node:reload_authorized()
   return ok, problem and "the file is changed, but its rules do not hold yet: "
     .. tostring(problem), 500
@@ -54,7 +55,7 @@ local function add(state, request)
   if not peer_id then return nil, "peer_id is required", 400 end
   local comment = body.comment or ""
   if type(comment) ~= "string" then return nil, "comment must be a string", 400 end
-  local ok, why, status = change(state, peer_id, function(content, id)
+  local ok, why, status = change(state, "add", peer_id, function(content, id)
     return keys.add(content, id, keys.clean_comment(comment))
   end)
   if not ok then return nil, why, status end
@@ -62,7 +63,7 @@ local function add(state, request)
 end
 
 local function remove(state, _, peer_id)
-  local ok, why, status = change(state, peer_id, keys.remove)
+  local ok, why, status = change(state, "remove", peer_id, keys.remove)
   if not ok then return nil, why, status end
   return json.object("status", "removed")
 end

@@ -9,16 +9,6 @@ local transports = require "peerup.transports"
 
 -- ---- paths ----
 
-local TRANSPORTS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
-
---- Transport and IP version of an address, in the API's words; of one through a relay, those of the
---- connection to the relay.
-local function address_words(addr)
-  local transport = TRANSPORTS[net.transport(addr)] or "unknown"
-  local ip = addr:find("^/ip4/") and "ipv4" or addr:find("^/ip6/") and "ipv6" or "unknown"
-  return transport, ip
-end
-
 local function local_time(unix_ms)
   local time = os.date("%Y-%m-%dT%H:%M:%S%z", unix_ms // 1000)
   time = time:gsub("(%d%d)(%d%d)$", "%1:%2")
@@ -32,7 +22,7 @@ local function paths(state)
     if not seen[standing.peer] then
       seen[standing.peer] = true
       local conn = host:best_conn(standing.peer) or standing
-      local transport, ip = address_words(conn.addr)
+      local transport, ip = net.words(conn.addr)
       local rtt = (conn.rtt_us or 0) > 0 and conn.rtt_us / 1000 or nil
       list[#list + 1] = json.object("peer_id", conn.peer, "path_type", node.path_of(conn),
         "address", conn.addr, "connected_at", local_time(conn.opened_unix_ms),
