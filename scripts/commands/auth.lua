@@ -137,7 +137,7 @@ local function validate(ctx, args)
   return nil, err.say("malformed", ("%s has %d error(s)"):format(path, #faults))
 end
 
-local PEER = { { "peer", help = "peer ID" } }
+local PEER = { { "peer", help = "peer ID", complete = "ids" } }
 return {
   name = "auth", summary = "who may connect: add, list, remove, validate",
   commands = {

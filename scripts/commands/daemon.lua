@@ -367,7 +367,8 @@ return {
     { name = "connect", summary = "make a peer's service a local port of the daemon", run = connect,
       bad_usage = 2, options = {
         { "peer", type = "string", value = "<name>", help = "name or peer ID" },
-        { "service", type = "string", value = "<name>", help = "the service's name there" },
+        { "service", type = "string", value = "<name>", complete = false,
+          help = "the service's name there" },
         { "listen", type = "string", value = "<host:port>", help = "where to listen here" } } },
     { name = "disconnect", summary = "end such a port", run = disconnect, bad_usage = 2,
       args = { { "id", help = "as 'daemon connect' and 'daemon proxies' show it" } } },

@@ -187,6 +187,7 @@ end
 return {
   name = "proxy", summary = "make a peer's service a local port", run = run,
   bad_usage = 2, bare_errors = true,
-  args = { { "target", help = "name or peer ID" }, { "service", help = "the service's name there" },
+  args = { { "target", help = "name or peer ID" },
+    { "service", help = "the service's name there", complete = false },
     { "port", help = "local port, or host:port; 0 takes any free port" } },
 }

@@ -366,7 +366,7 @@ local function config_rollback(ctx, args)
   return 0
 end
 
-local PEER = { "peer", help = "peer ID" }
+local PEER = { "peer", help = "peer ID", complete = false }
 return {
   name = "relay", summary = "relays: the ones this machine uses, and running one",
   commands = {

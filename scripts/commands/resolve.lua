@@ -21,6 +21,6 @@ end
 
 return {
   name = "resolve", summary = "find the peer ID of a name", run = run,
-  args = { { "name", help = "a name of the config, or a peer ID" } },
+  args = { { "name", help = "a name of the config, or a peer ID", complete = "peers" } },
   options = { { "json", type = "flag", help = "print JSON" } },
 }

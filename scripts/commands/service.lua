@@ -6,7 +6,7 @@ local json = require "peerup.json"
 local services = require "peerup.services"
 local values = require "peerup.config.values"
 
-local NAME = { { "name", help = "the service's name" } }
+local NAME = { { "name", help = "the service's name", complete = "services" } }
 
 --- Rewrites the config by an edit; nothing is written when the edit is refused.
 local function change(config, fn)
@@ -113,7 +113,8 @@ return {
   name = "service", summary = "services of this machine: add, list, enable, disable, remove",
   commands = {
     { name = "add", summary = "offer a service to authorized peers", run = add,
-      args = { NAME[1], { "address", help = "host:port where it listens, such as localhost:22" } },
+      args = { { "name", help = "the service's name" },
+        { "address", help = "host:port where it listens, such as localhost:22" } },
       options = { { "protocol", type = "string", value = "<id>",
         help = "kept for compatibility; peers always use /peerup/<name>/1.0.0" } } },
     { name = "list", summary = "list services", run = list,

@@ -6,9 +6,12 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 cmake --install "$build" --prefix "$place/first" >/dev/null
 for file in bin/peerup lib/peerup/core.so lib/peerup/http.so share/peerup/scripts/peerup.lua \
-  share/peerup/lua/peerup/task.lua include/peerup/engine.h lib/libpeerup_engine.a; do
+  share/peerup/lua/peerup/task.lua share/man/man1/peerup.1 share/man/man1/peerup-ping.1 \
+  share/bash-completion/completions/peerup share/zsh/site-functions/_peerup \
+  share/fish/vendor_completions.d/peerup.fish include/peerup/engine.h lib/libpeerup_engine.a; do
   [ -e "$place/first/$file" ] || { echo "missing: $file" >&2; exit 1; }
 done
+grep -q "^.TH PEERUP.-PING 1" "$place/first/share/man/man1/peerup-ping.1"
 if grep -rlI "$source" "$place/first/share" "$place/first/include"; then
   echo "the installed files name the source tree" >&2
   exit 1

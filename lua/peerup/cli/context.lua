@@ -12,6 +12,7 @@ local M = {}
 ---@field now fun(): integer       Unix seconds
 ---@field read_line fun(): string?  of standard input; nil at its end
 ---@field version string
+---@field commands fun(): table[]   all commands' tables; the program's main sets it
 local Context = {}
 Context.__index = Context
 

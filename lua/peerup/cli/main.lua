@@ -10,6 +10,7 @@ M.ORDER = {
   { "Services", "service", "daemon", "proxy", "ping", "traceroute" },
   { "Relays", "relay" },
   { "Configuration", "config" },
+  { "Help", "completion", "manual" },
 }
 
 local function command_path(dir, name)
@@ -43,6 +44,13 @@ local function names_in(dirs)
   end
   table.sort(names)
   return names
+end
+
+--- All commands' tables, by name.
+local function all(dirs)
+  local list = {}
+  for i, name in ipairs(names_in(dirs)) do list[i] = load_command(dirs, name) end
+  return list
 end
 
 --- The program's usage.
@@ -185,6 +193,7 @@ end
 ---@param dirs string[]     folders of commands, the user's after ours
 ---@return integer exit_code
 function M.run(ctx, words, dirs)
+  ctx.commands = function() return all(dirs) end
   local name = words[1]
   if not name then
     ctx.out:write(M.usage(dirs))
