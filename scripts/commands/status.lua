@@ -75,7 +75,7 @@ end
 local function run(ctx, args)
   local config, problem = ctx:node_config(args)
   if not config then
-    if problem.code == "not_found" and not args.config then
+    if problem.code == "not_found" and not args.config and not args.json then
       ctx.out:line("peerup is not set up on this machine yet: no config file was found.")
       ctx.out:line("Run 'peerup init', or 'peerup join <code>' with an invite code.")
     end

@@ -46,7 +46,10 @@ local RESTING_MAX = 64 -- told of addresses at rest; their count is told in any 
 local function dialling(host)
   local state, resting = host:dial_state(), host:resting_addrs()
   local list = json.array()
-  table.sort(resting, function(a, b) return a.rest_s > b.rest_s end)
+  table.sort(resting, function(a, b)
+    if a.rest_s ~= b.rest_s then return a.rest_s > b.rest_s end
+    return a.peer .. a.addr < b.peer .. b.addr
+  end)
   for i = 1, math.min(#resting, RESTING_MAX) do
     local r = resting[i]
     list[i] = json.object("peer_id", r.peer, "address", r.addr, "failures", r.failures,
