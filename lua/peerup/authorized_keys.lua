@@ -3,6 +3,7 @@
 -- honoured by the policy, and a last line without its newline is mended before one is added.
 local err = require "peerup.err"
 local fs = require "peerup.fs"
+local nearest = require "peerup.nearest"
 
 local M = {}
 
@@ -235,6 +236,25 @@ local function short(id)
 end
 M.short = short
 
+--- Whom a word may mean that names no peer of the text: the nearest peer ID or comment, as words
+--- for the end of a message.
+---@return string
+function M.hint(text, word)
+  local known, entry_by = {}, {}
+  for _, entry in ipairs(M.list(text) or {}) do
+    for _, name in ipairs { entry.peer_id, entry.comment } do
+      if name ~= "" and not entry_by[name] then
+        known[#known + 1] = name
+        entry_by[name] = entry
+      end
+    end
+  end
+  local entry = entry_by[nearest.of(word, known)]
+  if not entry then return "" end
+  return (" (did you mean %s%s?)"):format(entry.peer_id,
+    entry.comment ~= "" and "  # " .. entry.comment or "")
+end
+
 --- Adds a peer to a text.
 ---@param comment string?
 ---@param attributes table<string, string>?
@@ -264,7 +284,9 @@ local function rewrite(text, id, change)
     end
     out[#out + 1] = line
   end
-  if hits == 0 then return nil, err.say("not_found", "peer not found: " .. short(id)) end
+  if hits == 0 then
+    return nil, err.say("not_found", "peer not found: " .. short(id) .. M.hint(text, id))
+  end
   out[#out + 1] = ""
   return table.concat(out, "\n")
 end
@@ -273,7 +295,9 @@ end
 ---@return string? text, peerup.err?  code "not_found" when there is none
 function M.remove(text, peer_id)
   local id, problem = parse_id(peer_id)
-  if not id then return nil, problem end
+  if not id then
+    return nil, err.say(problem.code, tostring(problem) .. M.hint(text, peer_id))
+  end
   return rewrite(text, id, function() return nil end)
 end
 

@@ -1,5 +1,7 @@
 --- Log lines in the form `time=... level=INFO msg=...`, for standard error. Each part of the engine
 -- has a level of its own, which may change while it runs.
+local nearest = require "peerup.nearest"
+
 local M = {}
 
 local RANK = { debug = 0, info = 1, warn = 2, error = 3, off = 4 }
@@ -38,9 +40,8 @@ end
 ---@param module any
 ---@return true?, string? why
 function M.check(level, module)
-  local schema = require "peerup.config.schema"
   local function unknown(word, what, known)
-    local near = schema.nearest(tostring(word), known)
+    local near = nearest.of(tostring(word), known)
     return nil, ('"%s" is no %s%s: there are %s'):format(tostring(word), what,
       near and (', did you mean "%s"?'):format(near) or "", table.concat(known, ", "))
   end

@@ -1,6 +1,7 @@
 --- Names of peers: looked up in the configuration, and cleaned when they come from a peer
 -- (wire.md 17.2, config.md 6).
 local err = require "peerup.err"
+local nearest = require "peerup.nearest"
 
 local M = {}
 
@@ -44,12 +45,16 @@ function M.resolve(names, text)
   end
   local id = core.peer_id.parse(text)
   if id then return id, "peer_id" end
-  local known = {}
-  for name in pairs(names) do known[#known + 1] = name end
+  local known, ids = {}, {}
+  for name, peer_id in pairs(names) do
+    known[#known + 1] = name
+    ids[#ids + 1] = peer_id
+  end
   table.sort(known)
-  local near = require("peerup.config.schema").nearest(text, known)
+  table.sort(ids)
+  table.move(ids, 1, #ids, #known + 1, known)
   return nil, err.say("not_found", ("name not found: %s%s"):format(text,
-    near and (' (did you mean "%s"?)'):format(near) or ""))
+    nearest.hint(text, known)))
 end
 
 --- Finds the name of a peer ID, for output; nil when it has none.

@@ -1,5 +1,6 @@
 --- Services: their names, their protocols, and who may use them (wire.md 18).
 local err = require "peerup.err"
+local nearest = require "peerup.nearest"
 local values = require "peerup.config.values"
 
 local M = {}
@@ -28,6 +29,24 @@ function M.check_name(name)
       .. 'choose another'):format(name))
   end
   return true
+end
+
+--- Tells that a peer does not offer a service, with the nearest that it does; nil when it does, or
+--- has not told its protocols. It may begin to any time, so this is a note and no error.
+---@param host peerup.host
+---@param peer string
+---@param name string
+---@return string?
+function M.missing(host, peer, name)
+  local known, all = {}, host:peer_protocols(peer)
+  for _, protocol in ipairs(all) do
+    local offered = protocol:match "^/peerup/([a-z0-9-]+)/1%.0%.0$"
+    if offered == name then return nil end
+    if offered and not M.RESERVED[offered] then known[#known + 1] = offered end
+  end
+  if #all == 0 then return nil end
+  table.sort(known)
+  return ("the peer offers no service %s%s"):format(name, nearest.hint(name, known))
 end
 
 --- Lists the services of a configuration by name.

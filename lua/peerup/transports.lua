@@ -3,7 +3,7 @@
 local err = require "peerup.err"
 local fs = require "peerup.fs"
 local net = require "peerup.net"
-local schema = require "peerup.config.schema"
+local nearest = require "peerup.nearest"
 
 local M = {}
 
@@ -27,7 +27,7 @@ function M.check(name)
   for _, known in ipairs(M.NAMES) do
     if name == known then return true end
   end
-  local near = schema.nearest(name, M.NAMES)
+  local near = nearest.of(name, M.NAMES)
   return nil, ('"%s" is no transport%s: there are %s'):format(name,
     near and (', did you mean "%s"?'):format(near) or "", table.concat(M.NAMES, ", "))
 end

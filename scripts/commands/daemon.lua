@@ -313,6 +313,7 @@ local function connect(ctx, args)
   if not data then return nil, problem end
   ctx.out:line("Proxy created: %s -> %s:%s (listen: %s)", data.id, args.peer, args.service,
     data.listen_address)
+  if data.note then ctx.err:paint("yellow", "Note: %s", data.note) end
   return 0
 end
 

@@ -1,6 +1,7 @@
 --- Prints a manual page's source.
 local err = require "peerup.err"
 local manual = require "peerup.cli.manual"
+local nearest = require "peerup.nearest"
 
 local function run(ctx, args)
   local commands = ctx.commands()
@@ -16,9 +17,8 @@ local function run(ctx, args)
     end
     names[i] = command.name
   end
-  local near = require("peerup.config.schema").nearest(args.command, names)
   return nil, err.say("not_found", ('there is no command "%s"%s'):format(args.command,
-    near and (" (did you mean %s?)"):format(near) or ""))
+    nearest.hint(args.command, names, "%s")))
 end
 
 return {

@@ -45,9 +45,11 @@ local function path_reporter(ctx, n, peer)
   end
 end
 
---- Tries once to get around the relay, so that new streams go direct.
-local function go_direct(n, peer)
+--- Tries once to get around the relay, so that new streams go direct. on_told is called when the
+--- peer has had time to tell about itself.
+local function go_direct(n, peer, on_told)
   if not task.sleep(DIRECT_AFTER_S) then return end
+  if on_told and n.host then on_told() end
   local conn = n.host and n.host:best_conn(peer)
   if conn and conn.relayed then n.host:connect(peer, { direct = true, timeout = DIRECT_S }) end
 end
@@ -146,7 +148,10 @@ local function serve(ctx, args, n, peer, listen)
     report(event.type == "disconnected" and event.detail ~= "" and event.detail or nil)
   end)
   task.spawn(function()
-    go_direct(n, peer)
+    go_direct(n, peer, function()
+      local missing = services.missing(n.host, peer, args.service)
+      if missing then ctx.err:paint("yellow", "Note: %s", missing) end
+    end)
     keep(ctx, n, peer, report)
   end)
   return true

@@ -153,9 +153,7 @@ end
 local function deauthorize(ctx, args)
   local path, problem = keys_file(ctx, args)
   if not path then return nil, problem end
-  local id
-  id, problem = canonical(args.peer)
-  if not id then return nil, problem end
+  local id = canonical(args.peer) or args.peer
   local ok
   ok, problem = keys.update_file(path, function(text) return keys.remove(text, id) end)
   if not ok then return nil, problem end

@@ -183,6 +183,7 @@ start_proxy nothing laptop proxy home nothing 0
 if echoes "$PORT"; then bad "an unknown service is not served"; fi
 wait_for 10 "the user is told that home does not offer it" \
   grep -qE "connection to nothing failed: .*(not|no such|support|refus)" "$WORK/nothing.log"
+wait_for 10 "and at the start, too" has "$WORK/nothing.log" "the peer offers no service nothing"
 as home service add dead "localhost:$(free_port)" >/dev/null
 start_proxy dead laptop proxy home dead 0
 sleep 1.2 # the daemon takes the service up

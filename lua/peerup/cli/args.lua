@@ -2,6 +2,7 @@
 -- same, `--f v` and `--f=v`, booleans `--f` or `--f=false`, flags before or after positionals, and
 -- `--` ends flags (cli.md 1).
 local err = require "peerup.err"
+local nearest = require "peerup.nearest"
 
 local M = {}
 
@@ -109,9 +110,8 @@ local function normalise(command, words)
     if name == "h" or name == "help" then return { help = true } end
     local option = by_name[name]
     if not option then
-      local near = require("peerup.config.schema").nearest(name, known)
       return usage_error(("flag provided but not defined: -%s%s"):format(name,
-        near and (" (did you mean --%s?)"):format(near) or ""), name)
+        nearest.hint(name, known, "--%s")), name)
     end
     if option.type == "flag" then
       if value and FALSE[value] then

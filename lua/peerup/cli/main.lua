@@ -1,5 +1,6 @@
 --- Finds a command, parses its words, runs it and turns the outcome into an exit code (cli.md 1).
 local fs = require "peerup.fs"
+local nearest = require "peerup.nearest"
 
 local M = {}
 
@@ -86,20 +87,16 @@ function M.usage(dirs)
 end
 
 --- The usage of a command that has subcommands.
-local function group_usage(command)
-  local lines = { ("Usage: peerup %s <sub> [flags] [args]"):format(command.name), "",
-    command.summary, "" }
+---@param path string  its words after the program's name
+local function group_usage(command, path)
+  local lines = { ("Usage: peerup %s <sub> [flags] [args]"):format(path), "", command.summary, "" }
   for _, sub in ipairs(command.commands) do
-    lines[#lines + 1] = ("  %-12s %s"):format(sub.name, sub.summary)
+    lines[#lines + 1] = ("  %-12s %s%s"):format(sub.name, sub.summary,
+      sub.name == command.default and " (also without <sub>)" or "")
   end
   lines[#lines + 1] = ""
-  lines[#lines + 1] = ("'peerup %s <sub> --help' tells more."):format(command.name)
+  lines[#lines + 1] = ("'peerup %s <sub> --help' tells more."):format(path)
   return table.concat(lines, "\n") .. "\n"
-end
-
-local function hint(word, known)
-  local near = require("peerup.config.schema").nearest(word, known)
-  return near and ("Did you mean '%s'?"):format(near)
 end
 
 local function sub_of(command, name)
@@ -110,33 +107,60 @@ end
 
 local HELP = { help = true, ["--help"] = true, ["-h"] = true, ["-help"] = true }
 
---- Steps down to a subcommand; returns the exit code when there is none to run.
-local function descend(ctx, command, words)
-  local word = words[1]
-  if word and HELP[word] and not (command.default and word ~= "help") then
-    local sub = words[2] and sub_of(command, words[2])
-    if not sub then
-      ctx.out:write(group_usage(command))
-      return nil, 0
-    end
-    return sub, { "--help" }
-  end
-  local sub = word and sub_of(command, word)
-  if sub then return sub, table.move(words, 2, #words, 1, {}) end
-  if command.default and (not word or word:sub(1, 1) == "-") then
-    return sub_of(command, command.default), words
-  end
-  if not word then
-    ctx.out:write(group_usage(command))
-    return nil, 1
+--- Says that a word is no command, and what it could be. Usage that nobody asked for is an error's.
+local function unknown(ctx, what, word, known, usage)
+  ctx.err:line("Unknown %s: %s", what, word)
+  local near = nearest.of(word, known)
+  if near then ctx.err:line("Did you mean '%s'?", near) end
+  ctx.err:line("")
+  ctx.err:write(usage)
+  return 1
+end
+
+local function unknown_sub(ctx, command, path, word)
+  if word:sub(1, 1) == "-" then
+    ctx.err:line("Error: flags stand behind the subcommand of %s: %s", path, word)
+    ctx.err:line("")
+    ctx.err:write(group_usage(command, path))
+    return 1
   end
   local names = {}
   for _, one in ipairs(command.commands) do names[#names + 1] = one.name end
-  ctx.err:line("Unknown %s subcommand: %s", command.name, word)
-  local near = hint(word, names)
-  if near then ctx.err:line(near) end
-  ctx.err:line("")
-  ctx.out:write(group_usage(command))
+  return unknown(ctx, path .. " subcommand", word, names, group_usage(command, path))
+end
+
+--- Says more about a command, or the one below it that words name; the exit code.
+local function help(ctx, command, path, words)
+  for _, word in ipairs(words) do
+    if not command.commands then break end
+    if not HELP[word] then
+      local sub = sub_of(command, word)
+      if not sub then return unknown_sub(ctx, command, path, word) end
+      command, path = sub, path .. " " .. sub.name
+    end
+  end
+  if command.commands then
+    ctx.out:write(group_usage(command, path))
+  else
+    command.path = path
+    local text = require("peerup.cli.args").parser(command):get_help()
+    ctx.out:line("%s", (text:gsub("\n+$", "")))
+  end
+  return 0
+end
+
+--- Steps down to a subcommand; returns nil and the exit code when there is none to run.
+local function descend(ctx, command, path, words)
+  local word = words[1]
+  local rest = table.move(words, 2, #words, 1, {})
+  if word and HELP[word] then return nil, help(ctx, command, path, rest) end
+  local sub = word and sub_of(command, word)
+  if sub then return sub, rest end
+  if command.default and (not word or word:sub(1, 1) == "-") then
+    return sub_of(command, command.default), words
+  end
+  if word then return nil, unknown_sub(ctx, command, path, word) end
+  ctx.err:write(group_usage(command, path))
   return nil, 1
 end
 
@@ -169,7 +193,7 @@ end
 function M.run_command(ctx, command, words)
   local path = command.name
   while command.commands do
-    local sub, rest = descend(ctx, command, words)
+    local sub, rest = descend(ctx, command, path, words)
     if not sub then return rest end
     path = path .. " " .. sub.name
     command, words = sub, rest
@@ -202,24 +226,22 @@ function M.run(ctx, words, dirs)
     return 1
   end
   local rest = table.move(words, 2, #words, 1, {})
-  if HELP[name] then
+  local asks = HELP[name]
+  if asks then
+    while HELP[rest[1]] do table.remove(rest, 1) end
     if not rest[1] then
       ctx.out:write(M.usage(dirs))
       return 0
     end
-    name, rest = rest[1], { "--help" }
+    name = table.remove(rest, 1)
   elseif name == "--version" or name == "-version" or name == "-v" then
     name = "version"
   end
   local command = load_command(dirs, name)
   if not command then
-    ctx.err:line("Unknown command: %s", words[1])
-    local near = hint(name, names_in(dirs))
-    if near then ctx.err:line(near) end
-    ctx.err:line("")
-    ctx.out:write(M.usage(dirs))
-    return 1
+    return unknown(ctx, "command", name, names_in(dirs), M.usage(dirs))
   end
+  if asks then return help(ctx, command, command.name, rest) end
   return M.run_command(ctx, command, rest)
 end
 

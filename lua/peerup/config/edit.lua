@@ -2,6 +2,7 @@
 -- Every edit is checked: the text is read again, and must hold what it held before plus the change.
 -- Where the layout defeats the edit it is refused with the reason, and nothing is written.
 local err = require "peerup.err"
+local nearest = require "peerup.nearest"
 local yaml = require "peerup.config.yaml"
 
 local M = {}
@@ -262,10 +263,15 @@ function M.remove_relay(text, addr)
   if not root then return nil, problem end
   local node, key = yaml.get(yaml.get(root, "relay"), "addresses")
   local index
+  local known = {}
   for i, item in ipairs(node and node.items or {}) do
     if item.value == addr then index = index or i end
+    known[i] = item.value or ""
   end
-  if not index then return nil, err.say("not_found", "relay address not found: " .. addr) end
+  if not index then
+    return nil, err.say("not_found", ("relay address not found: %s%s"):format(addr,
+      nearest.hint(addr, known)))
+  end
   local want = plain(root)
   table.remove(want.map.relay.map.addresses.seq, index)
   local ways = {
@@ -351,7 +357,12 @@ local function find_service(text, name)
   if not root then return nil, problem end
   local services, services_key = yaml.get(root, "services")
   local node, key = yaml.get(services, name)
-  if not node then return nil, err.say("not_found", "service not found: " .. name) end
+  if not node then
+    local known = {}
+    for i, entry in ipairs(services and services.entries or {}) do known[i] = entry.key.value end
+    return nil, err.say("not_found", ("service not found: %s%s"):format(name,
+      nearest.hint(name, known)))
+  end
   return { root = root, services = services, services_key = services_key, node = node, key = key,
     want = plain(root) }
 end

@@ -2,6 +2,7 @@
 -- A schema is a list of fields in the order in which they are shown. Everything else (decoding,
 -- unknown keys, `config show`, validation) follows from it.
 local err = require "peerup.err"
+local nearest = require "peerup.nearest"
 local values = require "peerup.config.values"
 local yaml = require "peerup.config.yaml"
 
@@ -158,39 +159,6 @@ local function complain(list, line, key, text)
   list[#list + 1] = { line = line, key = key, text = text }
 end
 
---- Number of single edits between two words, for "did you mean": a letter more, less or other, or
---- two neighbours exchanged.
-local function distance(a, b)
-  local before, last = {}, {}
-  for j = 0, #b do last[j] = j end
-  for i = 1, #a do
-    local row = { [0] = i }
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + cost)
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        row[j] = math.min(row[j], before[j - 2] + 1)
-      end
-    end
-    before, last = last, row
-  end
-  return last[#b]
-end
-
---- Returns the candidate nearest to word, when one is near enough to be meant.
----@param word string
----@param candidates string[]
----@return string?
-function M.nearest(word, candidates)
-  if #word > 64 then return nil end
-  local best, best_distance = nil, (#word <= 3 and 1 or math.max(2, #word // 3)) + 1
-  for _, candidate in ipairs(candidates) do
-    local d = distance(word:lower(), candidate:lower())
-    if d < best_distance then best, best_distance = candidate, d end
-  end
-  return best
-end
-
 local scalar = {}
 
 function scalar.int(node, field)
@@ -264,7 +232,7 @@ local function decode_section(fields, node, path, report)
   for _, entry in ipairs(node and node.entries or {}) do
     local name = entry.key.value
     if not known[name] then
-      local near = M.nearest(name, names)
+      local near = nearest.of(name, names)
       complain(report.warnings, entry.key.line, path == "" and name or path .. "." .. name,
         "unknown key" .. (near and (', did you mean "%s"?'):format(near) or ""))
     end

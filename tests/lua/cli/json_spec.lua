@@ -1,5 +1,5 @@
---- `--json` of all commands: who shows something has it, standard output is JSON or nothing, and the
--- same state gives the same bytes, by text too. The commands are found, not listed.
+--- `--json` of all commands: who shows something has it, standard output is JSON or nothing, and
+-- the same state gives the same bytes, by text too. The commands are found, not listed.
 local support = dofile((os.getenv "PEERUP_SOURCE" or ".") .. "/tests/support/commands.lua")
 local fs = require "peerup.fs"
 local json = require "peerup.json"

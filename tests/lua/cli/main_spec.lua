@@ -24,10 +24,10 @@ describe("peerup", function()
   it("hints at mistyped commands", function()
     local code, out, errors = run({}, "whomai")
     assert.equal(1, code)
-    assert.matches("^Unknown command: whomai\nDid you mean 'whoami'%?\n\n$", errors)
-    assert.matches("^Usage", out)
+    assert.matches("^Unknown command: whomai\nDid you mean 'whoami'%?\n\nUsage: ", errors)
+    assert.equal("", out)
     code, out, errors = run({}, "auth", "lst")
-    assert.matches("^Usage: peerup auth", out)
+    assert.equal("", out)
     assert.equal(1, code)
     assert.matches("Unknown auth subcommand: lst\nDid you mean 'list'", errors)
     code = run({}, "../evil")
@@ -48,7 +48,39 @@ describe("peerup", function()
     assert.matches("Usage: peerup auth add", out)
     code, out = run({}, "daemon", "--help")
     assert.equal(0, code)
-    assert.matches("peerup daemon", out)
+    assert.matches("Usage: peerup daemon <sub>.*%(also without <sub>%)", out)
+  end)
+
+  it("helps with subcommands of subcommands, in any order of words", function()
+    for _, words in ipairs { { "relay", "config", "validate", "--help" },
+      { "relay", "config", "help", "validate" }, { "relay", "help", "config", "validate" },
+      { "help", "relay", "config", "validate" }, { "--help", "relay", "config", "validate" },
+      { "relay", "config", "--help", "validate" },
+      { "help", "help", "relay", "config", "validate" },
+      { "relay", "config", "validate", "--json", "-h" } } do
+      local code, out, errors = run({}, table.unpack(words))
+      assert.equal(0, code)
+      assert.equal("", errors)
+      assert.matches("^Usage: peerup relay config validate ", out)
+    end
+    for _, words in ipairs { { "relay", "config", "--help" }, { "relay", "config", "-h" },
+      { "relay", "config", "help" }, { "help", "relay", "config" } } do
+      local code, out, errors = run({}, table.unpack(words))
+      assert.equal(0, code)
+      assert.equal("", errors)
+      assert.matches("^Usage: peerup relay config <sub>", out)
+    end
+  end)
+
+  it("writes usage that nobody asked for to standard error", function()
+    for _, words in ipairs { { "auth" }, { "relay", "config" }, { "nonsense" },
+      { "auth", "nonsense" }, { "help", "nonsense" }, { "auth", "add" }, { "ping" },
+      { "ping", "--nope" } } do
+      local code, out, errors = run({}, table.unpack(words))
+      assert.is_true(code == 1 or code == 2)
+      assert.equal("", out)
+      assert.matches("Usage: peerup ", errors)
+    end
   end)
 
   it("gives 2 for bad flags of network commands and 1 for others", function()

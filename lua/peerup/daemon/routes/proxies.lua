@@ -1,5 +1,6 @@
 --- Endpoints that make a peer's service a local port, and end that.
 local json = require "peerup.json"
+local nearest = require "peerup.nearest"
 local services = require "peerup.services"
 local target = require "peerup.daemon.target"
 local text = require "peerup.daemon.text"
@@ -41,13 +42,19 @@ local function connect(state, request)
   all.by_id[name] = { proxy = proxy, peer = peer, peer_id = id, service = service,
     number = all.last }
   state.node.host:protect(id, true)
-  return json.object("id", name, "listen_address", proxy:address())
+  return json.object("id", name, "listen_address", proxy:address(),
+    "note", services.missing(state.node.host, id, service))
 end
 
 local function disconnect(state, _, name)
   local all = state.proxies
   local one = all and all.by_id[name]
-  if not one then return nil, "proxy not found: " .. name, 404 end
+  if not one then
+    local known = {}
+    for id in pairs(all and all.by_id or {}) do known[#known + 1] = id end
+    table.sort(known)
+    return nil, ("proxy not found: %s%s"):format(name, nearest.hint(name, known)), 404
+  end
   one.proxy:close()
   all.by_id[name] = nil
   all.count = all.count - 1

@@ -1,5 +1,6 @@
 --- Endpoints that offer a service, and stop it, until the daemon ends.
 local json = require "peerup.json"
+local nearest = require "peerup.nearest"
 local services = require "peerup.services"
 local text = require "peerup.daemon.text"
 local values = require "peerup.config.values"
@@ -26,7 +27,10 @@ local function unexpose(state, _, name)
   local ok, problem = services.check_name(name)
   if not ok then return nil, problem, 404 end
   if not state.node:unexpose_until_end(services.protocol(name)) then
-    return nil, "service not found: " .. name, 404
+    local known = {}
+    for _, exposed in pairs(state.node.exposed) do known[#known + 1] = exposed.name end
+    table.sort(known)
+    return nil, ("service not found: %s%s"):format(name, nearest.hint(name, known)), 404
   end
   return json.object("status", "unexposed")
 end
