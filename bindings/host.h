@@ -82,6 +82,18 @@ void pul_stream_close_all(pul_host *h);
 /* pul_stream_serve is the task of an inbound stream: serve(fn, stream). */
 int pul_stream_serve(lua_State *L);
 
+/* pul_stream_idle returns the engine's stream of the one at 1, NULL when it is closed or has ended;
+ * throws while a task reads or writes. */
+pu_stream *pul_stream_idle(lua_State *L);
+/* pul_stream_ended pushes nil and why there is no such stream any more. */
+int pul_stream_ended(lua_State *L);
+/* pul_stream_release closes the box at 1 and hands its engine's stream over, with the bytes that
+ * have come (to be freed by pu_free), and whether the peer has ended its side. */
+pu_stream *pul_stream_release(lua_State *L, uint8_t **data, size_t *len, bool *eof);
+
+/* pipe.c: stream:pipe(input, output) */
+int pul_stream_pipe(lua_State *L);
+
 /* ---- proxy.c ---- */
 
 typedef struct pul_proxy {

@@ -401,6 +401,32 @@ static int stream_close_write(lua_State *L) {
   return 1;
 }
 
+/* ---- handing it over ---- */
+
+pu_stream *pul_stream_idle(lua_State *L) {
+  const pul_stream *st = check_stream(L);
+  if (st->reader != NULL || st->writer != NULL)
+    luaL_error(L, "another task uses this stream");
+  if (st->open != NULL)
+    pul_check_outside(L, st->host->rt);
+  return st->s;
+}
+
+int pul_stream_ended(lua_State *L) {
+  return ended(L, check_stream(L));
+}
+
+pu_stream *pul_stream_release(lua_State *L, uint8_t **data, size_t *len, bool *eof) {
+  pul_stream *st = check_stream(L);
+  if (st->start > 0)
+    memmove(st->data, st->data + st->start, st->len);
+  *data = st->data;
+  *len = st->len;
+  *eof = st->eof;
+  st->data = NULL;
+  return detach(st);
+}
+
 /* ---- the rest ---- */
 
 static int stream_peer(lua_State *L) {
@@ -450,6 +476,7 @@ void pul_stream_open_class(lua_State *L) {
                                      {"write", stream_write},
                                      {"close_write", stream_close_write},
                                      {"reset", stream_reset},
+                                     {"pipe", pul_stream_pipe},
                                      {"peer", stream_peer},
                                      {"protocol", stream_protocol},
                                      {"conn", stream_conn},

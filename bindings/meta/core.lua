@@ -356,6 +356,14 @@ function stream:read_exactly(n, timeout) end
 function stream:write(bytes, timeout) end
 ---@return true?, peerup.err?
 function stream:close_write() end
+---Carries two file descriptors of the process over the stream (0 and 1: standard input and output)
+---until both sides have ended. The stream is closed then, and the descriptors' numbers are
+---/dev/null. No byte enters Lua.
+---@async
+---@param input integer
+---@param output integer
+---@return true?, integer|peerup.err bytes_in, integer? bytes_out
+function stream:pipe(input, output) end
 function stream:reset(code) end
 function stream:close() end
 ---@return string

@@ -120,6 +120,26 @@ local function connect(ctx, n, peer)
   return conn, problem
 end
 
+--- Carries standard input and output instead of listening: what `ssh -o ProxyCommand` wants. Ends
+--- when both sides have.
+local function carry(ctx, args, n, peer)
+  local conn, problem = connect(ctx, n, peer)
+  local stream
+  if conn then
+    stream, problem = n.host:open_stream(peer, services.protocol(args.service),
+      { limited = true, timeout = CONNECT_S })
+  end
+  if not stream then
+    return nil, err.say(problem.code, ("Failed to connect to %s: %s"):format(args.target,
+      tostring(problem)))
+  end
+  n.host:protect(peer, true)
+  local ok
+  ok, problem = stream:pipe(0, 1)
+  if not ok and not ctx.stopped then return nil, problem end
+  return true
+end
+
 local function serve(ctx, args, n, peer, listen)
   local from = uv.hrtime()
   local conn, problem = connect(ctx, n, peer)
@@ -158,8 +178,10 @@ local function serve(ctx, args, n, peer, listen)
 end
 
 local function run(ctx, args)
-  local listen, problem = listen_of(args.port)
-  if not listen then return nil, problem end
+  local by_stdio = args.port == "-"
+  local listen, problem
+  if not by_stdio then listen, problem = listen_of(args.port) end
+  if problem then return nil, problem end
   local ok
   ok, problem = values.check_label("service", args.service)
   if not ok then return nil, problem end
@@ -177,14 +199,24 @@ local function run(ctx, args)
   local n <close>, why = node.open { config = config, identity = own, log = ctx:logger("warn"),
     targets = { peer } }
   if not n then return nil, why end
-  ctx.out:line("Proxy to %s (%s), service %s", args.target, keys.short(peer), args.service)
+  if not by_stdio then
+    ctx.out:line("Proxy to %s (%s), service %s", args.target, keys.short(peer), args.service)
+  end
   ctx:catch_signals()
-  task.spawn(function()
-    local good, bad = serve(ctx, args, n, peer, listen)
-    if not good then ctx:stop(bad) end
+  local work = task.spawn(function()
+    local good, bad
+    if by_stdio then good, bad = carry(ctx, args, n, peer)
+    else good, bad = serve(ctx, args, n, peer, listen) end
+    if bad or by_stdio then ctx:stop(bad or "finished") end
+    return good
   end)
   local reason = ctx:wait_stop()
+  if by_stdio then
+    work:cancel()
+    work:join()
+  end
   if type(reason) == "table" then return nil, reason end
+  if by_stdio then return 0 end
   ctx.out:line("Shutting down...")
   return 0
 end
@@ -194,5 +226,6 @@ return {
   bad_usage = 2, bare_errors = true,
   args = { { "target", help = "name or peer ID" },
     { "service", help = "the service's name there", complete = false },
-    { "port", help = "local port, or host:port; 0 takes any free port" } },
+    { "port", help = "local port, or host:port; 0 takes any free one, - is standard input and "
+      .. "output (ssh -o ProxyCommand='peerup proxy home ssh -')" } },
 }

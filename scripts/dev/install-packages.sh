@@ -10,7 +10,7 @@ build="gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libsodium-dev 
 demo="busybox curl ca-certificates"
 firewall="nftables iproute2 util-linux python3"
 test="libcmocka-dev lua-busted lua-check lua5.4 $demo $firewall openssh-client openssh-server
-  libhiredis-dev haproxy systemd prometheus zsh fish man-db groff-base"
+  libhiredis-dev haproxy systemd prometheus nginx-light zsh fish man-db groff-base"
 fuzz="clang llvm libclang-rt-14-dev"
 bench="openssh-client openssh-server haproxy python3"
 interop="redis-server npm nodejs python3 python3-venv cargo-web ca-certificates"
