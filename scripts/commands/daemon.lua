@@ -6,6 +6,7 @@ local load = require "peerup.config.load"
 
 local STATUS_MS = 30000
 local DRAIN_MS = 100
+local INVITE_TTL = "10m"
 local DROPS_PER_MINUTE = 20
 
 local function tag(addr)
@@ -182,6 +183,31 @@ local function notifier_of(ctx, n, api)
   }
 end
 
+local function client_of(ctx, args)
+  return require("peerup.daemon.client").new(ctx:runtime_dir(args))
+end
+
+--- Opens an invite once the daemon runs, for who starts it by hand on a new machine.
+local function invite(ctx, args)
+  local terminal = require "peerup.invite.terminal"
+  local values = require "peerup.config.values"
+  local client, problem = client_of(ctx, args)
+  local offer
+  if client then
+    offer, problem = terminal.by_daemon(ctx, { name = args.name or terminal.machine_name() },
+      client, values.parse_duration(INVITE_TTL))
+  end
+  if ctx.stopped then return end
+  if offer then
+    terminal.report(ctx, {}, offer)
+  else
+    ctx.err:paint("yellow", "No invite: %s", tostring(problem))
+  end
+  if not offer or offer.state ~= "joined" then
+    ctx.out:line("The daemon goes on; for another code: peerup invite")
+  end
+end
+
 local function start(ctx, args)
   local server = require "peerup.daemon.server"
   local uv = require "luv"
@@ -222,6 +248,7 @@ local function start(ctx, args)
   end)
   notifier:ready()
   notifier:changed(words)
+  if args.invite then require("peerup.task").spawn(invite, ctx, args) end
   ctx:wait_stop()
   notifier:stopping()
   off()
@@ -235,10 +262,6 @@ local function start(ctx, args)
 end
 
 -- ---- asking a running daemon ----
-
-local function client_of(ctx, args)
-  return require("peerup.daemon.client").new(ctx:runtime_dir(args))
-end
 
 --- Makes a command that shows an endpoint.
 local function show(endpoint)
@@ -349,7 +372,11 @@ return {
   name = "daemon", summary = "run this machine's node, or ask the running one", default = "start",
   commands = {
     { name = "start", summary = "run the node in the foreground", run = start, bad_usage = 2,
-      bare_errors = true },
+      bare_errors = true, options = {
+        { "invite", type = "flag", help = "show an invite code when it runs" },
+        { "name", type = "string", value = "<name>",
+          help = "with --invite: the name by which the joiner shall know this machine "
+            .. "(default: its host name)" } } },
     { name = "status", summary = "state of the running daemon", run = show "/v1/status",
       options = JSON, bad_usage = 2 },
     { name = "services", summary = "services it offers", run = show "/v1/services",

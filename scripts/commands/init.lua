@@ -7,6 +7,9 @@ local relays = require "peerup.relays"
 local template = require "peerup.config.template"
 local values = require "peerup.config.values"
 
+local SSH_PORT = 22
+local SSH_PROBE_MS = 300
+
 local function ask(ctx, ...)
   for _, line in ipairs { ... } do ctx.out:line(line) end
   ctx.out:write("> ")
@@ -42,7 +45,43 @@ local function ask_relay(ctx)
   return addr, problem
 end
 
-local function write_files(dir, config_path, relay, network)
+--- Finds out whether an SSH server listens on this machine.
+---@async
+local function has_ssh()
+  local uv = require "luv"
+  return require("peerup.task").await(function(resume)
+    local socket, timer = uv.new_tcp(), uv.new_timer()
+    local function done(found)
+      if socket:is_closing() then return end
+      socket:close()
+      timer:close()
+      resume(found)
+    end
+    timer:start(SSH_PROBE_MS, 0, function() done(false) end)
+    socket:connect("127.0.0.1", SSH_PORT, function(problem) done(problem == nil) end)
+    return function() done(false) end
+  end)
+end
+
+--- Asks whether to offer it; the end of the input is a no, as from a script that tells the relay.
+local function wants_ssh(ctx)
+  if not has_ssh() then return false end
+  ctx.out:write("An SSH server runs here. Offer it to the machines you pair with? [Y/n]: ")
+  local answer = ctx.read_line()
+  if not answer then ctx.out:line() end
+  answer = answer and answer:lower():match("^%s*(.-)%s*$")
+  return answer == "" or answer == "y" or answer == "yes"
+end
+
+--- The config's text, with the SSH service if it is wanted.
+local function config_text(relay, network, with_ssh)
+  local text = template.node { by = "init", relay = relay, network = network }
+  if not with_ssh then return text end
+  return require("peerup.config.edit").add_service(text, "ssh",
+    { local_address = "localhost:" .. SSH_PORT })
+end
+
+local function write_files(dir, config_path, text)
   local ok, problem = fs.mkdir(dir)
   if not ok then return nil, problem end
   local own
@@ -54,8 +93,7 @@ local function write_files(dir, config_path, relay, network)
     if not ok then return nil, problem end
   end
   -- The config comes last: as long as it is missing, init can be run again.
-  ok, problem = fs.create(config_path, template.node { by = "init", relay = relay,
-    network = network })
+  ok, problem = fs.create(config_path, text)
   if not ok then return nil, problem end
   return own
 end
@@ -76,8 +114,12 @@ local function run(ctx, args)
   ctx.out:line()
   local relay, problem = ask_relay(ctx)
   if not relay then return nil, problem end
+  local with_ssh = wants_ssh(ctx)
+  local text
+  text, problem = config_text(relay, network, with_ssh)
+  if not text then return nil, problem end
   local own
-  own, problem = write_files(dir, config_path, relay, network)
+  own, problem = write_files(dir, config_path, text)
   if not own then return nil, problem end
   ctx.out:line()
   ctx.out:paint("green", "Your Peer ID: %s", own.peer_id)
@@ -87,9 +129,12 @@ local function run(ctx, args)
   local qr = require("peerup.core").qr(own.peer_id)
   if qr then ctx.out:write(qr) end
   ctx.out:line("Next steps:")
-  ctx.out:line("  1. Offer a service:     peerup service add ssh localhost:22")
-  ctx.out:line("  2. Pair a machine:      peerup invite   (there: peerup join <code>)")
-  ctx.out:line("  3. Keep it running:     peerup daemon")
+  if not with_ssh then
+    ctx.out:line("  Offer a service:           peerup service add ssh localhost:22")
+  end
+  ctx.out:line("  Run it and pair a machine: peerup daemon --invite   (there: peerup join <code>)")
+  ctx.out:line("The relay has to know this machine. Its operator runs:")
+  ctx.out:line("  peerup relay authorize %s", own.peer_id)
   return 0
 end
 

@@ -101,6 +101,9 @@ local function run(ctx, args)
   local invite, problem = read_code(ctx, args)
   if not invite then return nil, problem end
   if #args.name > handshake.MAX_TEXT then return nil, err.say("usage", "the name is too long") end
+  if args.name == "" and not args.non_interactive then
+    args.name = require("peerup.invite.terminal").machine_name()
+  end
   local path, is_new = place_of(ctx, args)
   local config, own = prepare(path, is_new, invite)
   if not config then return nil, own end
@@ -149,7 +152,8 @@ local function run(ctx, args)
   say:line()
   say:line("Try:")
   say:line("  peerup ping %s", target)
-  say:line("  peerup proxy %s ssh 2222", target)
+  say:line("  peerup ssh %s", target)
+  say:line("  peerup proxy %s web 8080", target)
   return 0
 end
 
@@ -160,7 +164,7 @@ return {
     .. "matter" } },
   options = {
     { "name", type = "string", value = "<name>", default = "",
-      help = "the name by which the inviter shall know this machine" },
+      help = "the name by which the inviter shall know this machine (default: its host name)" },
     { "non-interactive", type = "flag", help = "take the code from standard input; print nothing "
       .. "on standard output" },
   },

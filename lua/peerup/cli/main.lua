@@ -8,7 +8,7 @@ local M = {}
 M.ORDER = {
   { "Set up", "init", "whoami", "status", "version" },
   { "Peers", "invite", "join", "auth", "resolve" },
-  { "Services", "service", "daemon", "proxy", "ping", "traceroute" },
+  { "Services", "service", "daemon", "proxy", "ssh", "ping", "traceroute" },
   { "Relays", "relay" },
   { "Configuration", "config" },
   { "Help", "completion", "manual" },

@@ -35,26 +35,29 @@ function M.steps(ctx)
       command = "peerup config validate" } }
   end
   local steps = {}
-  if not is_authorized_any(config) then
-    steps[#steps + 1] = { why = "No other machine may connect. To pair one:",
-      command = "peerup invite" }
+  local server = require "peerup.daemon.server"
+  local runs = fs.exists(server.paths(ctx:runtime_dir {}).socket)
+  local paired = is_authorized_any(config)
+  if not paired then
+    steps[#steps + 1] = { why = "No other machine may connect. To pair one"
+      .. (runs and ":" or ", and be reached by it:"),
+      command = runs and "peerup invite" or "peerup daemon --invite" }
   end
   if next(config.services) == nil then
     steps[#steps + 1] = { why = "Nothing is offered to others. To offer SSH, for instance:",
       command = "peerup service add ssh localhost:22" }
   end
-  local server = require "peerup.daemon.server"
-  if not fs.exists(server.paths(ctx:runtime_dir {}).socket) then
+  if paired and not runs then
     steps[#steps + 1] = { why = "No daemon runs, so nobody can reach this machine:",
       command = "peerup daemon" }
-  else
+  elseif runs then
     steps[#steps + 1] = { why = "The daemon runs. To see who can reach this machine, and how:",
       command = "peerup daemon status" }
   end
   local names = load.sorted_keys(config.names)
   if names[1] then
     steps[#steps + 1] = { why = ("To reach a service of %s, for instance:"):format(names[1]),
-      command = ("peerup proxy %s ssh 2222"):format(names[1]) }
+      command = ("peerup ssh %s"):format(names[1]) }
   end
   return steps
 end

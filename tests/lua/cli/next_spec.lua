@@ -21,15 +21,15 @@ describe("peerup without a command", function()
     local dir <close> = support.dir()
     assert.same({ "peerup join <code>", "peerup init" }, commands(dir))
     local path, base = support.node_home(dir)
-    assert.same({ "peerup invite", "peerup service add ssh localhost:22", "peerup daemon" },
+    assert.same({ "peerup daemon --invite", "peerup service add ssh localhost:22" },
       commands(dir))
     assert(fs.write(base .. "/authorized_keys", PEER .. "\n"))
     local text = template.node { by = "init", relay = support.RELAY }
     assert(fs.write(path, (text:gsub("names: {}", "names:\n  home: " .. PEER))
       .. "services:\n  ssh:\n    enabled: true\n    local_address: localhost:22\n"))
-    assert.same({ "peerup daemon", "peerup proxy home ssh 2222" }, commands(dir))
+    assert.same({ "peerup daemon", "peerup ssh home" }, commands(dir))
     assert(fs.write(base .. "/peerup.sock", ""))
-    assert.same({ "peerup daemon status", "peerup proxy home ssh 2222" }, commands(dir))
+    assert.same({ "peerup daemon status", "peerup ssh home" }, commands(dir))
   end)
 
   it("names what is wrong with the config", function()
