@@ -8,6 +8,7 @@ local node = require "peerup.node"
 local probe = require "peerup.probe"
 local task = require "peerup.task"
 local values = require "peerup.config.values"
+local verify = require "peerup.verify"
 
 local CONNECT_S = 45
 
@@ -116,6 +117,20 @@ local function measure(ctx, args, state)
   return 0
 end
 
+--- Says whether the peer was verified, if authorized_keys knows it.
+local function tell_badge(ctx, args, config, peer)
+  local path = config.security.authorized_keys_file
+  local text = not args.json and path ~= "" and keys.read_file(path)
+  for _, entry in ipairs(text and keys.list(text) or {}) do
+    local own = entry.peer_id == peer and identity.load_or_create(config.identity.key_file)
+    if own then
+      local line, verified = verify.badge(own.peer_id, entry, args.target)
+      ctx.out:paint(verified and "green" or "yellow", "%s", line)
+      return
+    end
+  end
+end
+
 local function run(ctx, args)
   local interval, bad = values.parse_duration(args.interval)
   if not interval or interval <= 0 then
@@ -130,6 +145,7 @@ local function run(ctx, args)
     return nil, err.say(source.code, ('Cannot resolve target "%s": %s'):format(args.target,
       tostring(source)))
   end
+  tell_badge(ctx, args, config, peer)
   local state = { interval = interval }
   state.result, problem = through_daemon(ctx, args, peer)
   if problem then return nil, problem end

@@ -7,7 +7,7 @@ local M = {}
 -- The order of the usage text; commands found in the folder but not here come last.
 M.ORDER = {
   { "Set up", "init", "whoami", "status", "version" },
-  { "Peers", "invite", "join", "auth", "resolve" },
+  { "Peers", "invite", "join", "verify", "auth", "resolve" },
   { "Services", "service", "daemon", "proxy", "ssh", "ping", "traceroute" },
   { "Relays", "relay" },
   { "Configuration", "config" },
