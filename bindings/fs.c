@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <limits.h>
+#include <signal.h>
 #include <sodium.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,8 +62,8 @@ static int sync_dir(const char *path) {
   return rc != 0 && (saved == EINVAL || saved == ENOTSUP) ? 0 : rc;
 }
 
-/* replace writes |data| beside |path| and moves it there; 0, or -1 and errno. */
-static int replace(const char *path, const char *data, size_t len, mode_t mode) {
+/* replace_now writes |data| beside |path| and moves it there; 0, or -1 and errno. */
+static int replace_now(const char *path, const char *data, size_t len, mode_t mode) {
   char beside[PATH_MAX];
   int fd = open_beside(path, beside);
   if (fd < 0)
@@ -86,6 +88,23 @@ static int replace(const char *path, const char *data, size_t len, mode_t mode) 
     return -1;
   }
   return sync_dir(path);
+}
+
+/* replace does the same, but who presses Ctrl-C or ends the session meanwhile leaves no file
+ * beside: the signal is taken when the write is done. */
+static int replace(const char *path, const char *data, size_t len, mode_t mode) {
+  sigset_t late, before;
+  (void)sigemptyset(&late);
+  (void)sigaddset(&late, SIGINT);
+  (void)sigaddset(&late, SIGTERM);
+  (void)sigaddset(&late, SIGHUP);
+  bool is_late = pthread_sigmask(SIG_BLOCK, &late, &before) == 0;
+  int rc = replace_now(path, data, len, mode);
+  int saved = errno;
+  if (is_late)
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  errno = saved;
+  return rc;
 }
 
 static int fs_write_atomic(lua_State *L) {

@@ -249,7 +249,8 @@ local function reach(self, peer, seconds)
   self:add_circuits(peer)
   local conn, problem = self.host:connect(peer, { timeout = seconds })
   if conn then return self:settle(peer) end
-  local tried = self.host:known_addrs(peer)
+  local tried = self.host and self.host:known_addrs(peer)
+  if not tried then return nil, problem end -- the node has closed meanwhile
   if #tried == 0 then
     return nil, err.say(problem.code, tostring(problem)
       .. " (no address of the peer is known; is a relay configured?)")

@@ -73,6 +73,7 @@ local function apply(ctx, args)
   end
   local path, problem = load.find(args.config, ctx.home)
   if not path then return nil, problem end
+  ctx:catch_signals() -- they are looked at when all files are written
   local ok
   ok, problem = safety.apply(path, args.new, "node", timeout // 1000000000, ctx.now())
   if not ok then return nil, problem end
@@ -85,6 +86,7 @@ end
 local function confirm(ctx, args)
   local path, problem = load.find(args.config, ctx.home)
   if not path then return nil, problem end
+  ctx:catch_signals()
   local ok
   ok, problem = safety.confirm(path)
   if not ok then return nil, problem end

@@ -263,6 +263,20 @@ end
 
 -- ---- asking a running daemon ----
 
+--- Makes a command of one whose waits for the daemon Ctrl-C ends; left says what may go on then.
+local function waiting(text, run, left)
+  return function(ctx, args)
+    local code, problem = ctx:interruptible(function()
+      local _ <close> = ctx:progress((text:gsub("<peer>", function()
+        return args.peer or "the peer"
+      end)))
+      return run(ctx, args)
+    end)
+    if ctx.stopped and left then ctx.err:line("%s", left) end
+    return code, problem
+  end
+end
+
 --- Makes a command that shows an endpoint.
 local function show(endpoint)
   return function(ctx, args)
@@ -367,6 +381,14 @@ local function log_levels(ctx, args)
   return 0
 end
 
+local ASKING = "Waiting for the daemon"
+local function shows(endpoint) return waiting(ASKING, show(endpoint)) end
+ping = waiting("Pinging <peer>", ping)
+connect = waiting("Connecting to <peer>", connect,
+  "The daemon goes on with it; 'peerup daemon proxies' shows whether it has made the port.")
+disconnect, log_levels, stop = waiting(ASKING, disconnect), waiting(ASKING, log_levels),
+  waiting(ASKING, stop)
+
 local JSON = { { "json", type = "flag", help = "print JSON" } }
 return {
   name = "daemon", summary = "run this machine's node, or ask the running one", default = "start",
@@ -377,14 +399,14 @@ return {
         { "name", type = "string", value = "<name>",
           help = "with --invite: the name by which the joiner shall know this machine "
             .. "(default: its host name)" } } },
-    { name = "status", summary = "state of the running daemon", run = show "/v1/status",
+    { name = "status", summary = "state of the running daemon", run = shows "/v1/status",
       options = JSON, bad_usage = 2 },
-    { name = "services", summary = "services it offers", run = show "/v1/services",
+    { name = "services", summary = "services it offers", run = shows "/v1/services",
       options = JSON, bad_usage = 2 },
-    { name = "peers", summary = "peers it is connected to", run = show "/v1/peers",
+    { name = "peers", summary = "peers it is connected to", run = shows "/v1/peers",
       bad_usage = 2, options = { { "all", type = "flag", help = "also other programs' peers" },
         JSON[1] } },
-    { name = "paths", summary = "paths to its peers", run = show "/v1/paths", options = JSON,
+    { name = "paths", summary = "paths to its peers", run = shows "/v1/paths", options = JSON,
       bad_usage = 2 },
     { name = "ping", summary = "ping a peer from the running daemon", run = ping, bad_usage = 2,
       args = { { "peer", help = "name or peer ID" } },
@@ -400,7 +422,7 @@ return {
         { "listen", type = "string", value = "<host:port>", help = "where to listen here" } } },
     { name = "disconnect", summary = "end such a port", run = disconnect, bad_usage = 2,
       args = { { "id", help = "as 'daemon connect' and 'daemon proxies' show it" } } },
-    { name = "proxies", summary = "ports that 'daemon connect' has made", run = show "/v1/connect",
+    { name = "proxies", summary = "ports that 'daemon connect' has made", run = shows "/v1/connect",
       options = JSON, bad_usage = 2 },
     { name = "log", summary = "show or set log levels of the running daemon", run = log_levels,
       args = { { "module", optional = true, help = "a part of the engine; without: the program" },

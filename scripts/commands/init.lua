@@ -118,6 +118,7 @@ local function run(ctx, args)
   local text
   text, problem = config_text(relay, network, with_ssh)
   if not text then return nil, problem end
+  ctx:catch_signals() -- they are looked at when all files are written
   local own
   own, problem = write_files(dir, config_path, text)
   if not own then return nil, problem end

@@ -8,6 +8,8 @@ local task = require "peerup.task"
 local terminal = require "peerup.invite.terminal"
 local values = require "peerup.config.values"
 
+local SAVING_POLL_S = 0.1
+
 --- Runs the invite on a host of its own.
 local function by_itself(ctx, args, config, ttl)
   local own, problem = require("peerup.identity").load_or_create(config.identity.key_file)
@@ -15,7 +17,7 @@ local function by_itself(ctx, args, config, ttl)
   local n <close>, why = require("peerup.node").open { config = config, identity = own,
     log = ctx:logger("warn") }
   if not n then return nil, why end
-  ctx.err:line("Connecting to the relay...")
+  local progress <close> = ctx:progress("Connecting to the relay")
   local print_notes = terminal.note_printer(ctx)
   local offer
   local opening = task.spawn(function()
@@ -27,14 +29,17 @@ local function by_itself(ctx, args, config, ttl)
     if not offer then ctx:stop("failed") return end
     terminal.show_code(ctx, args, offer.code, ttl)
     terminal.tell_relay(ctx, offer)
+    progress:say(terminal.time_left(ttl))
   end)
-  ctx:wait_stop()
+  local reason = ctx:wait_stop()
   opening:cancel()
   opening:join()
   if not offer then
-    if ctx.stopped == "signal" then return { state = "stopped" } end
+    if reason == "signal" then return { state = "stopped" } end
     return nil, problem
   end
+  -- Whoever is being kept already is kept as a whole: the joiner waits for our answer.
+  while offer.inviter.state == "saving" do task.sleep(SAVING_POLL_S) end
   offer:close()
   return offer
 end

@@ -1,6 +1,7 @@
 --- Joins another machine with its invite code. A config is made if there is none, but only after
 -- the other side has answered, and never over an existing one.
 local code = require "peerup.invite.code"
+local context = require "peerup.cli.context"
 local err = require "peerup.err"
 local fs = require "peerup.fs"
 local handshake = require "peerup.invite.handshake"
@@ -123,11 +124,13 @@ local function run(ctx, args)
   local work
   ctx:catch_signals(function() if work then work:cancel() end end)
   work = task.spawn(function()
-    inviter, problem = session.join { node = n, code = invite, name = args.name }
+    local progress <close> = ctx:progress("Connecting to the relay")
+    inviter, problem = session.join { node = n, code = invite, name = args.name,
+      on_step = function(text) progress:say(text) end }
   end)
   work:join()
   if not inviter then
-    if ctx.stopped then problem = err.say("canceled", "Cancelled.") end
+    if ctx.stopped then problem = context.interrupted "Cancelled." end
     return nil, problem
   end
   local ok

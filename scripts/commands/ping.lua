@@ -1,4 +1,5 @@
 --- Measures the round trip to a peer, and says over which path.
+local context = require "peerup.cli.context"
 local err = require "peerup.err"
 local identity = require "peerup.identity"
 local json = require "peerup.json"
@@ -66,13 +67,17 @@ local function through_daemon(ctx, args, peer)
       path = one.path, error = one.error ~= "" and one.error or nil }
   end
   local first, problem
-  run_task(ctx, function() first, problem = ask(1) end)
+  run_task(ctx, function()
+    local _ <close> = ctx:progress("Connecting to " .. args.target)
+    first, problem = ask(1)
+  end)
+  if not first and ctx.stopped then return nil, context.interrupted() end
   if err.is(problem, "connection_refused") then return nil end
   if not args.json then
     ctx.out:line("PING %s (%s), through the running daemon", args.target, keys.short(peer))
     ctx.out:line()
   end
-  if not first and not ctx.stopped then
+  if not first then
     return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
   end
   return function(seq)
@@ -81,7 +86,7 @@ local function through_daemon(ctx, args, peer)
   end
 end
 
---- Connects with a node of our own: the node, or nil, error, exit code.
+--- Connects with a node of our own.
 local function connected(ctx, args, config, peer)
   local own, problem = identity.load_or_create(config.identity.key_file)
   if not own then return nil, problem end
@@ -94,10 +99,13 @@ local function connected(ctx, args, config, peer)
     ctx.out:line("Connecting...")
   end
   local conn
-  run_task(ctx, function() conn, problem = n:reach(peer, CONNECT_S) end)
+  run_task(ctx, function()
+    local _ <close> = ctx:progress("Connecting to " .. args.target)
+    conn, problem = n:reach(peer, CONNECT_S)
+  end)
   if not conn then
     n:close()
-    if ctx.stopped then return nil, nil, 0 end
+    if ctx.stopped then return nil, context.interrupted() end
     return nil, err.say(problem.code, "Failed to connect: " .. tostring(problem))
   end
   if not args.json then
@@ -150,8 +158,8 @@ local function run(ctx, args)
   state.result, problem = through_daemon(ctx, args, peer)
   if problem then return nil, problem end
   if state.result then return measure(ctx, args, state) end
-  local n <close>, why, code = connected(ctx, args, config, peer)
-  if not n then return code, why end
+  local n <close>, why = connected(ctx, args, config, peer)
+  if not n then return nil, why end
   local pinger = { host = n.host, peer = peer, protocol = probe.protocol(config) }
   state.result = function(seq) return probe.result(pinger, seq) end
   return measure(ctx, args, state)

@@ -107,8 +107,9 @@ local function tell_limits(ctx, conn)
 end
 
 --- Connects for the first time; a peer or relay that is just coming back gets a few more tries.
-local function connect(ctx, n, peer)
+local function connect(ctx, n, peer, target)
   local ends = uv.now() + CONNECT_S * 1000
+  local _ <close> = ctx:progress("Connecting to " .. target)
   local conn, problem = n:reach(peer, CONNECT_S)
   for _, pause in ipairs(RETRY_S) do
     local left = (ends - uv.now()) / 1000 - pause
@@ -123,7 +124,7 @@ end
 --- Carries standard input and output instead of listening: what `ssh -o ProxyCommand` wants. Ends
 --- when both sides have.
 local function carry(ctx, args, n, peer)
-  local conn, problem = connect(ctx, n, peer)
+  local conn, problem = connect(ctx, n, peer, args.target)
   local stream
   if conn then
     stream, problem = n.host:open_stream(peer, services.protocol(args.service),
@@ -142,7 +143,7 @@ end
 
 local function serve(ctx, args, n, peer, listen)
   local from = uv.hrtime()
-  local conn, problem = connect(ctx, n, peer)
+  local conn, problem = connect(ctx, n, peer, args.target)
   if not conn then
     return nil, err.say(problem.code, ("Failed to connect to %s: %s"):format(args.target,
       tostring(problem)))

@@ -6,7 +6,6 @@ local keys = require "peerup.authorized_keys"
 local names = require "peerup.names"
 local node = require "peerup.node"
 local probe = require "peerup.probe"
-local task = require "peerup.task"
 
 local CONNECT_S = 45
 
@@ -44,15 +43,12 @@ local function by_ourselves(ctx, args)
 end
 
 local function run(ctx, args)
-  local trace, problem
-  local work
-  ctx:catch_signals(function() work:cancel() end)
-  work = task.spawn(function()
-    trace, problem = by_daemon(ctx, args)
-    if not trace and not problem then trace, problem = by_ourselves(ctx, args) end
+  local trace, problem = ctx:interruptible(function()
+    local _ <close> = ctx:progress("Tracing the way to " .. args.target)
+    local found, why = by_daemon(ctx, args)
+    if not found and not why then found, why = by_ourselves(ctx, args) end
+    return found, why
   end)
-  work:join()
-  if ctx.stopped then return 130 end
   if not trace then return nil, problem end
   if args.json then
     ctx.out:json(trace)

@@ -4,6 +4,8 @@ local output = require "peerup.cli.output"
 
 local M = {}
 
+M.INTERRUPTED = 130 -- the exit code, as of a program that the signal ends
+
 ---@class peerup.context
 ---@field out peerup.output
 ---@field err peerup.output
@@ -130,6 +132,42 @@ function Context:on_hangup(on_hangup)
   signal:start("sighup", on_hangup)
   signal:unref()
   self.signals[#self.signals + 1] = signal
+end
+
+local function traced(problem)
+  return type(problem) == "string" and debug.traceback(problem) or problem
+end
+
+--- Runs a function whose waits the first INT or TERM ends.
+---@async
+---@param fn fun(): ...
+---@return any ...  what fn returns; nil and an error with exit code 130 when it was interrupted
+function Context:interruptible(fn)
+  local task = require "peerup.task"
+  local outcome, work
+  self:catch_signals(function() work:cancel() end)
+  work = task.spawn(function() outcome = table.pack(xpcall(fn, traced)) end)
+  work:join()
+  self:release_signals()
+  if not outcome[1] then error(outcome[2], 0) end
+  if self.stopped then return nil, M.interrupted() end
+  return table.unpack(outcome, 2, outcome.n)
+end
+
+--- What a command returns that the user has interrupted, having said so or not.
+---@param text string?
+---@return peerup.err
+function M.interrupted(text)
+  local problem = require("peerup.err").say(text and "canceled" or "silent", text or "")
+  problem.exit = M.INTERRUPTED
+  return problem
+end
+
+--- Says what is being waited for when it takes long.
+---@param text string|fun(): string
+---@return peerup.progress
+function Context:progress(text)
+  return require("peerup.cli.progress").start(self, text)
 end
 
 function Context:release_signals()

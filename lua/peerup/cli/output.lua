@@ -6,6 +6,7 @@ local M = {}
 
 ---@class peerup.output
 ---@field closed boolean?  nobody reads any more
+---@field live peerup.progress?  has a line on the terminal that goes away first
 local Output = {}
 Output.__index = Output
 
@@ -20,6 +21,7 @@ function M.new(write, is_terminal, no_color)
 end
 
 function Output:write(text)
+  if self.live then self.live:hide() end
   if self.sink(text) == false then self.closed = true end
 end
 

@@ -248,7 +248,8 @@ local NOT_MET = { "timeout", "connection_refused", "unreachable", "no_address", 
 
 --- Joins by a code.
 ---@async
----@param options {node: peerup.node, code: peerup.invite_code, name: string}
+---@param options {node: peerup.node, code: peerup.invite_code, name: string,
+---  on_step: fun(text: string)?}
 ---  The node's relays must hold the code's relay.
 ---@return {peer: string, name: string}? inviter, peerup.err?
 function M.join(options)
@@ -268,6 +269,8 @@ function M.join(options)
     return nil, err.say(problem.code, ("Failed to connect to relay %s (tried for up to %d s): %s")
       :format(relay.addr, M.JOIN_S, tostring(problem)))
   end
+  local step = options.on_step or function() end
+  step "Connecting to the inviter through the relay"
   local stream
   stream, problem = node.host:open_stream(invite.inviter, handshake.PROTOCOL,
     { timeout = math.max(1, ends - os.time()), limited = true })
@@ -278,6 +281,7 @@ function M.join(options)
     return nil, err.say(problem.code, ("Failed to connect to inviter: %s (Is the invite still "
       .. "active?)"):format(tostring(problem)))
   end
+  step "Waiting for the inviter's answer"
   local machine = handshake.joiner { token = invite.token, name = options.name }
   local ok
   ok, problem = stream:write(machine:start(), M.JOIN_S)

@@ -2,11 +2,12 @@
 -- and for a daemon that is started with an invite.
 local names = require "peerup.names"
 local task = require "peerup.task"
+local uv = require "luv"
 local values = require "peerup.config.values"
 
 local M = {}
 
-local POLL_S = 0.3
+local POLL_S, OPENING_POLL_S = 0.3, 0.05
 
 --- Prints the code for a person, or alone for a script.
 function M.show_code(ctx, args, code, ttl)
@@ -71,14 +72,43 @@ function M.note_printer(ctx)
   end
 end
 
---- Runs the invite in a daemon; stop is called for when the user interrupts.
+--- How long the code lives yet, for a person who waits.
+---@param ttl integer  nanoseconds from now
+---@return fun(): string
+function M.time_left(ttl)
+  local ends = uv.now() + ttl // 1000000
+  return function()
+    local left = math.max(0, ends - uv.now()) // 1000
+    return ("Waiting; the code expires in %s"):format(values.format_duration(left * 1000000000))
+  end
+end
+
+--- Asks the daemon to open the invite. One that the user interrupts meanwhile is closed by the
+--- daemon as soon as it is open.
+local function open(ctx, args, client, ttl)
+  local _ <close> = ctx:progress("Connecting to the relay")
+  local offer, problem
+  local work = task.spawn(function()
+    offer, problem = client:call("POST", "/v1/invite",
+      { name = args.name, ttl_seconds = ttl // 1000000000 })
+  end)
+  while not offer and not problem and not ctx.stopped do task.sleep(OPENING_POLL_S) end
+  if offer or problem then return offer, problem end
+  work:cancel()
+  work:join()
+  client:call("DELETE", "/v1/invite")
+  return { state = "stopped" }
+end
+
+--- Runs the invite in a daemon, until ctx:stop is called.
 function M.by_daemon(ctx, args, client, ttl)
   local print_notes = M.note_printer(ctx)
-  local offer, problem = client:call("POST", "/v1/invite",
-    { name = args.name, ttl_seconds = ttl // 1000000000 })
+  local offer, problem = open(ctx, args, client, ttl)
   if not offer then return nil, problem end
+  if not offer.code then return offer end
   M.show_code(ctx, args, offer.code, ttl)
   M.tell_relay(ctx, offer)
+  local _ <close> = ctx:progress(M.time_left(ttl))
   while offer.state == "open" or offer.state == "saving" do
     task.sleep(POLL_S)
     offer, problem = client:call(ctx.stopped and "DELETE" or "GET", "/v1/invite")
@@ -91,7 +121,7 @@ end
 --- What this machine is called: its host's name, as far as it can be a peer's name.
 ---@return string  "" when nothing of it can
 function M.machine_name()
-  local name = require("luv").os_gethostname() or ""
+  local name = uv.os_gethostname() or ""
   name = names.sanitize(name:match("^[^.]*") or "")
   return name ~= "localhost" and name or ""
 end

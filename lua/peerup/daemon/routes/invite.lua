@@ -18,13 +18,17 @@ local function invite_open(state, request)
   if not ttl_s or ttl_s < 1 or ttl_s > offers.MAX_TTL_S or type(name) ~= "string" then
     return nil, "ttl_seconds must be between 1 and 86400, and name a string", 400
   end
-  if state.offer and state.offer.state == "open" then
+  if state.opening or state.offer and state.offer.state == "open" then
     return nil, "an invite is open already; one at a time", 409
   end
+  local opening = {}
+  state.opening = opening
   local offer
   offer, problem = offers.open { node = state.node, name = name, ttl_s = ttl_s }
+  state.opening = nil
   if not offer then return nil, problem, 502 end
   state.offer = offer
+  if opening.unwanted then offer:close() end
   return offer_data(offer)
 end
 
@@ -34,6 +38,10 @@ local function invite_show(state)
 end
 
 local function invite_close(state)
+  if state.opening then -- nobody has its code: it closes as soon as it is open
+    state.opening.unwanted = true
+    return json.object("state", "stopped")
+  end
   if not state.offer then return nil, "no invite was opened", 404 end
   state.offer:close()
   return offer_data(state.offer)
