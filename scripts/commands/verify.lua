@@ -8,14 +8,15 @@ local verify = require "peerup.verify"
 
 --- Finds the peer that a word means: a name of the config, a peer ID, or a comment of
 --- authorized_keys.
-local function peer_of(config, entries, word)
+local function peer_of(config, text, entries, word)
   local peer, problem = names.resolve(config.names, word)
   if peer then return peer end
   for _, entry in ipairs(entries) do
     if entry.comment == word then return entry.peer_id end
   end
-  return nil, err.say(problem.code, ('Cannot resolve target "%s": %s'):format(word,
-    tostring(problem)))
+  local why = tostring(problem)
+  if not why:find("did you mean", 1, true) then why = why .. keys.hint(text, word) end
+  return nil, err.say(problem.code, ('Cannot resolve target "%s": %s'):format(word, why))
 end
 
 local function entry_of(entries, peer)
@@ -55,7 +56,7 @@ local function run(ctx, args)
   local entries = text and keys.list(text)
   if not entries then return nil, problem end
   local peer
-  peer, problem = peer_of(config, entries, args.target)
+  peer, problem = peer_of(config, text, entries, args.target)
   if not peer then return nil, problem end
   local own
   own, problem = identity.load_or_create(config.identity.key_file)

@@ -42,6 +42,11 @@ presses fresh 130 '> ' "$C" -- init
 presses fresh 130 '> ' '127.0.0.1\r' 'peer ID.*\n> ' "$C" -- init
 check "nothing was made" same "" "$(find "$WORK/fresh" -mindepth 1)"
 
+step "verify, at its question"
+before=$(sha <"$(keys_of laptop)")
+presses laptop 130 'y/N' "$C" -- verify home
+check "home is verified by nobody" same "$before" "$(sha <"$(keys_of laptop)")"
+
 step "while connecting: the relay is silent"
 hold
 presses home 0 'Connecting to the relay\.\.\. [0-9]+ s' "$C" -- invite
@@ -100,6 +105,15 @@ takes_back
 presses laptop 0 'seq=2' "$C" -- ping home --interval 0.2s
 says "ping statistics"
 check "the daemons go on" as home daemon status >/dev/null
+
+step "a daemon, and a relay"
+stop home || true
+presses home 0 'Daemon API:' "$C" -- daemon
+says "Daemon stopped"
+check "its socket is gone" test ! -e "$WORK/home/.config/peerup/peerup.sock"
+stop relay || true
+presses relay 0 'Relay running' "$C" -- relay serve --config "$RELAY_CONFIG"
+says "Shutting down"
 
 step "in the middle of writing"
 # Ctrl-C comes at any moment of an apply: it has happened as a whole, or not at all.

@@ -96,6 +96,31 @@ describe("a mistyped", function()
       almost, "--config", dir.path .. "/relay.yaml")
   end))
 
+  it("target gets the nearest, whichever command takes one", async(function()
+    local dir <close> = home()
+    local _, _, _, ctx = support.run({}, "version")
+    local seen = 0
+    local function descend(words, command)
+      for _, sub in ipairs(command.commands or {}) do
+        local longer = table.move(words, 1, #words, 1, {})
+        longer[#longer + 1] = sub.name
+        descend(longer, sub)
+      end
+      local first = not command.commands and (command.args or {})[1]
+      if not first or first[1] ~= "target" then return end
+      seen = seen + 1
+      local line = table.move(words, 1, #words, 1, {})
+      line[#line + 1] = "lapotp"
+      for i = 2, #command.args do
+        if not command.args[i].optional then line[#line + 1] = "7" end
+      end
+      says(dir, '(did you mean "laptop"?)', table.unpack(line))
+    end
+    for _, command in ipairs(ctx.commands()) do descend({ command.name }, command) end
+    assert.is_true(seen >= 5)
+    says(dir, "(did you mean " .. support.PEERS[2] .. "  # phone?)", "verify", "pohne")
+  end))
+
   it("name in a request to the daemon gets the nearest", async(function()
     local state = {
       node = { names = { laptop = support.PEERS[1] }, exposed = {

@@ -52,6 +52,40 @@ local function run(dir, words)
   return code, out, errors, label
 end
 
+describe("every group of commands", function()
+  it("tells of the nearest of its own, with its usage, on standard error", async(function()
+    local dir <close> = support.dir()
+    local groups = 0
+    local function descend(words, command)
+      if not command.commands then return end
+      groups = groups + 1
+      for _, sub in ipairs(command.commands) do
+        local list = table.move(words, 1, #words, 1, {})
+        list[#list + 1] = sub.name .. "x"
+        local code, out, errors, label = run(dir, list)
+        assert.equal(1, code, label)
+        assert.equal("", out, label)
+        assert.matches("^Unknown " .. table.concat(words, " ") .. " subcommand: ", errors, label)
+        assert.is_truthy(errors:find("Did you mean '" .. sub.name .. "'?", 1, true), label)
+        assert.is_truthy(errors:find("Usage: peerup " .. table.concat(words, " "), 1, true), label)
+        list[#list] = sub.name
+        descend(list, sub)
+      end
+      for _, flag in ipairs { "--help", "-h", "-help", "help" } do
+        local list = table.move(words, 1, #words, 1, {})
+        list[#list + 1] = flag
+        local code, out, errors, label = run(dir, list)
+        assert.equal(0, code, label)
+        assert.equal("", errors, label)
+        assert.is_truthy(out:find("Usage: peerup " .. table.concat(words, " "), 1, true), label)
+      end
+    end
+    local _, _, _, ctx = support.run({}, "version")
+    for _, command in ipairs(ctx.commands()) do descend({ command.name }, command) end
+    assert.is_true(groups >= 6)
+  end))
+end)
+
 describe("every command", function()
   it("tells of a flag that it does not know, and the nearest", async(function()
     local dir <close> = support.dir()
