@@ -14,6 +14,7 @@ import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -67,6 +68,7 @@ def main(args):
     split = args.index("--")
     script, command = args[:split], args[split + 1:]
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     before = termios.tcgetattr(slave)
 
     def take_terminal():

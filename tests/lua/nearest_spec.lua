@@ -72,6 +72,8 @@ describe("a mistyped", function()
     says(dir, "Unknown auth subcommand: lst\nDid you mean 'list'?", "help", "auth", "lst")
     says(dir, "Unknown relay config subcommand: validat\nDid you mean 'validate'?\n\n"
       .. "Usage: peerup relay config", "relay", "config", "validat")
+    says(dir, "flags stand behind the command: --json\n\nUsage: peerup <command>", "--json",
+      "status")
     says(dir, "flags stand behind the subcommand of auth: --json", "auth", "--json", "list")
     says(dir, "(did you mean ping?)", "manual", "pnig")
   end))
@@ -142,6 +144,20 @@ describe("a mistyped", function()
       service = "web", listen = "localhost:0" }))
     assert.matches('did you mean "web"', problem("DELETE /v1/expose/{name}", nil, "wbe"))
     assert.matches('did you mean "proxy%-1"', problem("DELETE /v1/connect/{id}", nil, "prxy-1"))
+  end))
+
+  it("service of a daemon's connection is noted, though the port is made", async(function()
+    local host = { best_conn = function() return {} end, protect = function() end,
+      peer_protocols = function() return { "/peerup/web/1.0.0" } end,
+      proxy_listen = function() return { address = function() return "127.0.0.1:1" end } end }
+    local state = { node = { names = { laptop = support.PEERS[1] }, host = host } }
+    for service, note in pairs { wbe = 'the peer offers no service wbe (did you mean "web"?)',
+      web = false } do
+      local data = assert(routes.routes["POST /v1/connect"].run(state, { body = json.encode {
+        peer = "laptop", service = service, listen = "localhost:0" } }))
+      assert.equal("127.0.0.1:1", data.listen_address)
+      assert.equal(note or nil, data.note)
+    end
   end))
 
   it("service of a peer gets the nearest that the peer has told", function()

@@ -25,6 +25,14 @@ function M.new(fields)
   return setmetatable(fields, Context)
 end
 
+--- How wide a terminal is now; 0 when it does not tell.
+local function columns_of(fd)
+  local tty = require("luv").new_tty(fd, false)
+  local columns = tty and tty:get_winsize()
+  if tty then tty:close() end
+  return columns or 0
+end
+
 --- Makes the context of the real process.
 ---@return peerup.context
 function M.process()
@@ -35,7 +43,7 @@ function M.process()
   end
   -- Progress and results must appear when they happen, also through a pipe.
   io.stdout:setvbuf("line")
-  return M.new {
+  local ctx = M.new {
     out = output.new(function(text) return io.stdout:write(text) ~= nil end, is_terminal(1),
       no_color),
     err = output.new(function(text) io.stderr:write(text) end, is_terminal(2), no_color),
@@ -45,6 +53,8 @@ function M.process()
     read_line = function() return io.stdin:read("l") end,
     version = core.version(),
   }
+  ctx.err.columns = function() return columns_of(2) end
+  return ctx
 end
 
 --- The default directory of configurations.

@@ -238,7 +238,12 @@ function M.run(ctx, words, dirs)
     name = "version"
   end
   local command = load_command(dirs, name)
-  if not command then
+  if not command and name:sub(1, 1) == "-" then
+    ctx.err:line("Error: flags stand behind the command: %s", name)
+    ctx.err:line("")
+    ctx.err:write(M.usage(dirs))
+    return 1
+  elseif not command then
     return unknown(ctx, "command", name, names_in(dirs), M.usage(dirs))
   end
   if asks then return help(ctx, command, command.name, rest) end

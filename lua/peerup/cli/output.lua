@@ -6,6 +6,7 @@ local M = {}
 
 ---@class peerup.output
 ---@field closed boolean?  nobody reads any more
+---@field columns (fun(): integer)?  how wide the terminal is; 0 when it does not tell
 ---@field live peerup.progress?  has a line on the terminal that goes away first
 local Output = {}
 Output.__index = Output

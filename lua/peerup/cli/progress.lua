@@ -6,7 +6,7 @@ local uv = require "luv"
 local M = {}
 
 M.AFTER_MS, M.TICK_MS = 1000, 1000
-local WIDTH = 76 -- a line that wraps could not be taken back
+local COLUMNS = 80 -- where a terminal does not tell
 local ERASE = "\r\27[K"
 
 ---@class peerup.progress
@@ -45,6 +45,12 @@ function Progress:hide()
   self.ctx.err.sink(ERASE)
 end
 
+--- How long the line may be: one that wraps could not be taken back.
+function Progress:width()
+  local columns = self.ctx.err.columns and self.ctx.err.columns() or 0
+  return math.max(1, (columns > 0 and columns or COLUMNS) - 1)
+end
+
 function Progress:tick()
   local text, counts = self.text, type(self.text) == "string"
   if not self.live then
@@ -54,7 +60,7 @@ function Progress:tick()
   end
   if self.ctx.err.live ~= self then return end -- one inside of it has the line
   text = counts and ("%s... %d s"):format(text, (uv.now() - self.from) // 1000) or text()
-  self.ctx.err.sink(ERASE .. text:gsub("%c", "?"):sub(1, WIDTH))
+  self.ctx.err.sink(ERASE .. text:gsub("%c", "?"):sub(1, self:width()))
   self.shown = true
 end
 

@@ -77,6 +77,16 @@ describe("progress", function()
     assert.matches("the end\n$", ctx.seen())
   end))
 
+  it("is no longer than the terminal is wide", async(function()
+    for columns, width in pairs { [0] = 79, [30] = 29, [200] = 99 } do
+      local ctx = context(true)
+      ctx.err.columns = function() return columns end
+      local _ <close> = ctx:progress(("x"):rep(92))
+      core.task.sleep(0.05)
+      assert.equal(width, #ctx.seen():gsub("\r\27%[K", ""))
+    end
+  end))
+
   it("of an inner wait goes before that of the outer one", async(function()
     local ctx = context(true)
     do
