@@ -1,11 +1,11 @@
 /* core.fs: files that a crash leaves either old or new, never half-written. */
+#include "bindings/fs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <limits.h>
-#include <signal.h>
 #include <sodium.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,19 +90,26 @@ static int replace_now(const char *path, const char *data, size_t len, mode_t mo
   return sync_dir(path);
 }
 
-/* replace does the same, but who presses Ctrl-C or ends the session meanwhile leaves no file
- * beside: the signal is taken when the write is done. */
-static int replace(const char *path, const char *data, size_t len, mode_t mode) {
-  sigset_t late, before;
+void pul_signals_hold(sigset_t *held) {
+  sigset_t late;
   (void)sigemptyset(&late);
   (void)sigaddset(&late, SIGINT);
   (void)sigaddset(&late, SIGTERM);
   (void)sigaddset(&late, SIGHUP);
-  bool is_late = pthread_sigmask(SIG_BLOCK, &late, &before) == 0;
+  (void)pthread_sigmask(SIG_BLOCK, &late, held); /* fails only for an unknown way to change it */
+}
+
+void pul_signals_release(const sigset_t *held) {
+  (void)pthread_sigmask(SIG_SETMASK, held, NULL);
+}
+
+/* replace does the same while signals wait. */
+static int replace(const char *path, const char *data, size_t len, mode_t mode) {
+  sigset_t held;
+  pul_signals_hold(&held);
   int rc = replace_now(path, data, len, mode);
   int saved = errno;
-  if (is_late)
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pul_signals_release(&held);
   errno = saved;
   return rc;
 }

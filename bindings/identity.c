@@ -4,6 +4,7 @@
 
 #include "bindings/core.h"
 #include "bindings/error.h"
+#include "bindings/fs.h"
 #include "identity/key.h"
 #include "identity/keyfile.h"
 #include "identity/peer_id.h"
@@ -66,7 +67,10 @@ static int identity_save(lua_State *L) {
   int rc = parse_key(L, 2, &key);
   if (rc != 0)
     return pul_error_return(L, rc, "this is no Ed25519 private key");
+  sigset_t held;
+  pul_signals_hold(&held);
   rc = pu_keyfile_save(path, key, &err);
+  pul_signals_release(&held);
   pu_key_free(key);
   if (rc != 0)
     return pul_error_return_full(L, rc, &err);
