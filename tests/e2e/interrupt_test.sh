@@ -91,6 +91,10 @@ check "the daemon keeps no invite open" same stopped \
     "$WORK/home/.config/peerup/.daemon-cookie")" http://d/v1/invite | grep -oE 'stopped')"
 hold # the daemon asks the relay about guests, which takes until its patience ends
 presses home 0 'Connecting to the relay\.\.\. 1 s' "$C" -- invite
+presses home 130 'Connecting to laptop\.\.\. 1 s' "$C" -- \
+  daemon connect --peer laptop --service web --listen localhost:0
+says "daemon proxies"
+takes_back
 go_on
 no_invite() { as home invite --ttl 1s --non-interactive >"$WORK/again.log" 2>&1; }
 wait_for 20 "the daemon kept no invite that was given up before it was open" no_invite
