@@ -43,9 +43,11 @@ local function by_ourselves(ctx, args)
 end
 
 local function run(ctx, args)
+  local through_daemon
   local trace, problem = ctx:interruptible(function()
     local _ <close> = ctx:progress("Tracing the way to " .. args.target)
     local found, why = by_daemon(ctx, args)
+    through_daemon = found ~= nil
     if not found and not why then found, why = by_ourselves(ctx, args) end
     return found, why
   end)
@@ -54,7 +56,8 @@ local function run(ctx, args)
     ctx.out:json(trace)
     return 0
   end
-  ctx.out:line("traceroute to %s (%s)", trace.target, keys.short(trace.target_id))
+  ctx.out:line("traceroute to %s (%s)%s", trace.target, keys.short(trace.target_id),
+    through_daemon and ", through the running daemon" or "")
   for _, line in ipairs(probe.trace_lines(trace)) do ctx.out:line("%s", line) end
   return 0
 end

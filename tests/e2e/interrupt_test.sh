@@ -108,6 +108,8 @@ presses home 130 'Pinging laptop\.\.\. [0-9]+ s' "$C" -- daemon ping laptop -c 1
 takes_back
 presses laptop 0 'seq=2' "$C" -- ping home --interval 0.2s
 says "ping statistics"
+as laptop traceroute home >"$WORK/said.log"
+says "through the running daemon"
 check "the daemons go on" as home daemon status >/dev/null
 
 step "a daemon, and a relay"
