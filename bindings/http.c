@@ -22,6 +22,7 @@
 
 #include "bindings/api.h"
 #include "bindings/error.h"
+#include "bindings/http_feed.h"
 #include "bindings/object.h"
 
 #define SERVER_CLASS "peerup.http_server"
@@ -44,6 +45,7 @@ typedef struct server {
   int handles; /* that are not closed yet */
   pul_resource resource;
   pu_list requests;  /* running ones */
+  pul_feed_server feeds;
   int self, handler; /* registry references while open */
   size_t max_body;
   char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": a TCP port */
@@ -93,6 +95,12 @@ static void on_timer(uv_timer_t *uv) {
 static void on_poll(uv_poll_t *uv, int status, int events) {
   (void)status, (void)events;
   run(PU_CONTAINER_OF(uv, server, poll));
+}
+
+static void wake_for_feed(pul_feed_server *feeds) {
+  server *s = PU_CONTAINER_OF(feeds, server, feeds);
+  if (s->daemon != NULL)
+    (void)uv_timer_start(&s->timer, on_timer, 0, 0);
 }
 
 /* ---- answers ---- */
@@ -179,13 +187,16 @@ static int handled(lua_State *L, int status, lua_KContext context) {
   if (!good || code < 100 || code > 599)
     return luaL_error(L, "the handler returned no status but a %s", luaL_typename(L, 4));
   size_t len = 0;
-  const char *body = lua_isnil(L, 6) ? "" : lua_tolstring(L, 6, &len);
+  const pul_box *feed = luaL_testudata(L, 6, PUL_FEED_CLASS);
+  const char *body = feed != NULL || lua_isnil(L, 6) ? "" : lua_tolstring(L, 6, &len);
   if (body == NULL)
     return luaL_error(L, "the handler returned a %s as body", luaL_typename(L, 6));
   r->response =
-      MHD_create_response_from_buffer(len, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+      feed != NULL
+          ? pul_feed_response(feed->ptr, &r->server->feeds, r->conn)
+          : MHD_create_response_from_buffer(len, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
   if (r->response == NULL)
-    return luaL_error(L, "out of memory");
+    return luaL_error(L, "the answer cannot be made: no memory, or a feed that has ended");
   r->status = (unsigned)code;
   if (lua_istable(L, 5))
     add_headers(L, r, 5);
@@ -496,6 +507,11 @@ static void close_server(server *s) {
     s->api->cancel(r->task);
     answer(r);
   }
+  if (!pu_list_empty(&s->feeds.feeds)) {
+    pul_feed_end_all(&s->feeds);
+    (void)MHD_run(daemon); /* takes those that waited up again, */
+    (void)MHD_run(daemon); /* and sends their ends */
+  }
   uv_close((uv_handle_t *)&s->poll, on_poll_closed);
   uv_close((uv_handle_t *)&s->timer, on_timer_closed);
   MHD_stop_daemon(daemon);
@@ -634,6 +650,8 @@ static int http_serve(lua_State *L) {
   s->handles = 2;
   s->resource.close = close_resource;
   pu_list_init(&s->requests);
+  pu_list_init(&s->feeds.feeds);
+  s->feeds.wake = wake_for_feed;
   (void)uv_poll_init(s->rt->loop, &s->poll, info->epoll_fd);
   (void)uv_timer_init(s->rt->loop, &s->timer);
   (void)uv_poll_start(&s->poll, UV_READABLE, on_poll);
@@ -657,9 +675,12 @@ int luaopen_peerup_http(lua_State *L) {
   pul_error_open(L);
   pul_class_open(L, &servers);
   pul_class_open(L, &requests);
-  lua_createtable(L, 0, 1); // [api, http]
+  pul_feed_open_class(L);
+  lua_createtable(L, 0, 2); // [api, http]
   lua_pushlightuserdata(L, (void *)(uintptr_t)api);
   lua_pushcclosure(L, http_serve, 1);
   lua_setfield(L, -2, "serve");
+  lua_pushcfunction(L, pul_feed_new);
+  lua_setfield(L, -2, "feed");
   return 1;
 }

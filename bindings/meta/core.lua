@@ -389,9 +389,21 @@ core.http = {}
 ---are in lower case. The server lives until it is closed.
 ---@param options {path: string?, address: string?, max_body: integer, max_conns: integer,
 ---  timeout: number}
----@param handler fun(request: table): integer, table, string
+---@param handler fun(request: table): integer, table, string|peerup.http_feed
 ---@return peerup.http_server?, peerup.err?
 function core.http.serve(options, handler) end
+---Makes a body that goes on: what is written is sent as it comes. A client that lets more than
+---max_bytes wait is cut off.
+---@param max_bytes integer
+---@return peerup.http_feed
+function core.http.feed(max_bytes) end
+---@class peerup.http_feed
+local http_feed = {}
+---@param bytes string
+---@return true?, peerup.err?  code "closed": the client has gone; "limit": it was cut off just now
+function http_feed:write(bytes) end
+---Ends the answer once what was written is sent.
+function http_feed:close() end
 ---@class peerup.http_server
 local http_server = {}
 ---@return string  where it is bound: "host:port", or the path

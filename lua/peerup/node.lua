@@ -94,7 +94,8 @@ function M.open(options)
   local self = setmetatable({
     config = config, log = options.log, identity = options.identity,
     peer_id = options.identity.peer_id, relays = relay_list, listeners = {}, exposed = {},
-    hidden = {}, carried = {}, serving = options.serving or false,
+    hidden = {}, carried = {}, paths = {}, decision_listeners = 0,
+    serving = options.serving or false,
     started = uv.now(), names = config.names,
   }, Node)
   self.rules = policy.rules { gating = gating, authorized = authorized }
@@ -107,11 +108,14 @@ function M.open(options)
     policy = function(question)
       local allowed, why = policy.decide(self.rules, question, os.time())
       if not allowed then tell_denied(question, why) end
-      if self.tells_decisions then self:tell_decision(question, allowed, why) end
+      if self.decision_listeners > 0 then self:tell_decision(question, allowed, why) end
       return allowed, why
     end,
     on_dial = transports.on_dial(function() return self.config end, options.on_dial),
-    on_event = function(event) self:dispatch(event) end,
+    on_event = function(event)
+      self:dispatch(event)
+      self:watch_path(event)
+    end,
     on_log = M.engine_log(options.log),
     log_level = options.log:engine_level(),
     limits = limits.of(config),
@@ -151,11 +155,30 @@ function Node:dispatch(event)
   end
 end
 
---- Passes a decision on to who listens: telemetry, which asked for it by tells_decisions. It runs
---- inside the engine's question, so listeners only note what they hear.
+--- Tells of a peer's path when it has changed: another connection is the best one now.
+function Node:watch_path(event)
+  if event.type ~= "connected" and event.type ~= "disconnected" or not event.conn then return end
+  local peer = event.conn.peer
+  local conn = self.host and self.host:best_conn(peer)
+  local path, before = conn and M.path_of(conn) or nil, self.paths[peer]
+  self.paths[peer] = path
+  if path and before and path ~= before then
+    self:dispatch { type = "path", peer = peer, path = path, before = before, addr = conn.addr }
+  end
+end
+
+--- Says that one more (1) or one less (-1) listens to decisions, which are many: they go through
+--- the bus only for such.
+function Node:listen_decisions(change)
+  self.decision_listeners = self.decision_listeners + change
+end
+
+--- Passes a decision on to who listens. It runs inside the engine's question, so listeners only
+--- note what they hear.
 function Node:tell_decision(question, allowed, why)
   local rule = question.protocol and self.rules.services[question.protocol]
-  self:dispatch { type = "decision", ask = question.ask, allowed = allowed == true, why = why,
+  self:dispatch { type = "decision", ask = question.ask, allowed = allowed == true,
+    why = not allowed and why or nil,
     peer = question.peer, protocol = question.protocol, target = question.target,
     service = rule and rule.name }
 end
@@ -363,6 +386,8 @@ function Node:expose(service)
   end
   self.exposed[service.protocol] = { proxy = proxy, name = service.name,
     local_address = service.local_address }
+  self:dispatch { type = "exposed", service = service.name,
+    local_address = service.local_address }
   return true
 end
 
@@ -381,7 +406,9 @@ function Node:unexpose(protocol)
   remember_carried(self, standing)
   self.exposed[protocol] = nil
   self.rules.services[protocol] = nil
-  if standing then standing.proxy:close() end
+  if not standing then return end
+  standing.proxy:close()
+  self:dispatch { type = "unexposed", service = standing.name }
 end
 
 --- Offers a service until the daemon ends, whatever the configuration says of it.
@@ -476,6 +503,7 @@ function Node:reload_config()
   self.host:recheck()
   self.log:info("config taken up", "path", config.path)
   if self.keeper then self.keeper:keep(config.text) end
+  self:dispatch { type = "config_change", action = "reload", path = config.path }
   return true
 end
 

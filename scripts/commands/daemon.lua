@@ -364,6 +364,29 @@ local function disconnect(ctx, args)
   return 0
 end
 
+--- Prints what happens until Ctrl-C.
+local function events(ctx, args)
+  local client, problem = client_of(ctx, args)
+  if not client then return nil, problem end
+  local path = "/v1/events?types=" .. (args.types or ""):gsub("[^%w_,]", "?")
+  if not args.json then path = path .. "&format=text" end
+  local work, ok
+  ctx:catch_signals(function() work:cancel() end)
+  work = require("peerup.task").spawn(function()
+    ok, problem = client:follow(path, function(line)
+      if line ~= "" then ctx.out:line("%s", line) end
+      if ctx.out.closed then work:cancel() end
+    end)
+  end)
+  work:join()
+  if ok and not ctx.stopped then
+    ctx.err:line("The daemon has ended.")
+  elseif not ok and not ctx.stopped and not ctx.out.closed then
+    return nil, problem
+  end
+  return 0
+end
+
 --- Shows or sets log levels: [module] level.
 local function log_levels(ctx, args)
   local module, level = args.module, args.level
@@ -424,6 +447,9 @@ return {
       args = { { "id", help = "as 'daemon connect' and 'daemon proxies' show it" } } },
     { name = "proxies", summary = "ports that 'daemon connect' has made", run = shows "/v1/connect",
       options = JSON, bad_usage = 2 },
+    { name = "events", summary = "show what happens, as it happens", run = events, bad_usage = 2,
+      options = { { "types", type = "string", value = "<a,b>",
+        help = "only these types: connected, decision, service ..." }, JSON[1] } },
     { name = "log", summary = "show or set log levels of the running daemon", run = log_levels,
       args = { { "module", optional = true, help = "a part of the engine; without: the program" },
         { "level", optional = true, help = "debug, info, warn, error or off" } },

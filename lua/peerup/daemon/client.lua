@@ -26,8 +26,8 @@ function M.new(dir)
   return setmetatable({ paths = paths, cookie = cookie }, Client)
 end
 
---- Sends bytes and reads until the other side closes.
-local function exchange(socket, bytes)
+--- Sends bytes and reads until the other side closes; take gets what comes, else it is returned.
+local function exchange(socket, bytes, take)
   return core.task.await(function(resume)
     local pipe = uv.new_pipe(false)
     local parts, size = {}, 0
@@ -46,6 +46,8 @@ local function exchange(socket, bytes)
           finish(nil, err.say("io_error", "the daemon broke off: " .. failure))
         elseif not chunk then
           finish(table.concat(parts))
+        elseif take then
+          take(chunk)
         else
           size = size + #chunk
           parts[#parts + 1] = chunk
@@ -84,6 +86,50 @@ function Client:request(method, path, body)
   if not status then return nil, err.say("protocol_error", "the daemon's answer is no HTTP") end
   if head:lower():find("\r\ntransfer%-encoding: *chunked") then rest = unchunk(rest) end
   return { status = tonumber(status), body = rest }
+end
+
+--- Reads the answer of a stream: on_line gets each line of its body as it comes.
+local function follower(on_line)
+  local raw, body, status = "", "", nil
+  return function(chunk)
+    raw = raw .. chunk
+    if not status then
+      local head, rest = raw:match("^(.-\r\n)\r\n(.*)$")
+      if not head then return end
+      status, raw = tonumber(head:match("^HTTP/1%.%d (%d%d%d)")), rest
+    end
+    while true do -- chunks of the transfer encoding
+      local size, from = raw:match("^(%x+)[^\r\n]*\r\n()")
+      local n = size and tonumber(size, 16)
+      if status ~= 200 or not n or #raw < from + n + 1 then break end
+      body, raw = body .. raw:sub(from, from + n - 1), raw:sub(from + n + 2)
+    end
+    while true do
+      local line, rest = body:match("^([^\n]*)\n(.*)$")
+      if not line then break end
+      body = rest
+      on_line(line)
+    end
+  end, function()
+    return status, raw
+  end
+end
+
+--- Listens to an endpoint that goes on; returns when the daemon ends it or the task is cancelled.
+---@async
+---@param path string
+---@param on_line fun(line: string)
+---@return true?, peerup.err?
+function Client:follow(path, on_line)
+  local take, state = follower(on_line)
+  local ok, problem = exchange(self.paths.socket, table.concat({
+    ("GET %s HTTP/1.1"):format(path), "Host: daemon", "Connection: close",
+    "Authorization: Bearer " .. self.cookie, "", "" }, "\r\n"), take)
+  if not ok then return nil, problem end
+  local status, rest = state()
+  if status == 200 then return true end
+  local decoded = json.decode(rest)
+  return nil, err.say("io_error", "daemon: " .. tostring(decoded and decoded.error or rest))
 end
 
 --- Makes one request and returns the answer's data.

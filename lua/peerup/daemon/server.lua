@@ -130,7 +130,7 @@ end
 ---@param state table       handed to the routes
 ---@param cookie string
 ---@param request {method: string, path: string, query: any, headers: table, body: string}
----@return integer status, table headers, string body
+---@return integer status, table headers, string|peerup.http_feed body
 function M.answer(compiled, state, cookie, request)
   local uid, own = request.uid, uv.getuid()
   if uid and uid ~= own and uid ~= 0 then -- whoever got hold of the cookie
@@ -147,6 +147,13 @@ function M.answer(compiled, state, cookie, request)
     or request.method == "HEAD" and entry.methods.GET
   if not route then
     return plain_answer(405, "Method Not Allowed", { Allow = allowed_methods(entry) })
+  end
+  if route.stream then
+    local text = wants_text(request)
+    local feed, why, status = route.stream(state, request, text)
+    if not feed then return error_answer(status, why) end
+    return 200, { ["Content-Type"] = text and "text/plain" or "application/x-ndjson",
+      ["Cache-Control"] = "no-store" }, feed
   end
   local data, problem, more = route.run(state, request, parameter)
   if data == nil then return error_answer(more or 500, tostring(problem)) end

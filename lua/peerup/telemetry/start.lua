@@ -45,7 +45,7 @@ function M.node(n, options)
   local made = wanted.enabled and metrics.node(n, options.version) or nil
   local self = setmetatable({ listeners = listeners_of(config, made, options.write) }, Telemetry)
   if #self.listeners == 0 then return nil end
-  n.tells_decisions = true
+  n:listen_decisions(1)
   for _, listener in ipairs(self.listeners) do n:on_event(listener) end
   if made then
     serve(self, n.log, { registry = made.registry,
