@@ -376,6 +376,13 @@ return {
     { name = "remove", summary = "stop using a relay", run = remove,
       args = { { "addr", help = "the multiaddr as 'relay list' shows it" } },
       options = { { "force", short = "f", type = "flag", help = "also the last one" } } },
+    { name = "setup", summary = "make the files of a relay, or renew or restore them",
+      no_config = true, run = function(ctx, args)
+        return require("peerup.relay_setup").run(ctx, args)
+      end, options = {
+        { "dir", type = "string", value = "<dir>", help = "where (default: working directory)" },
+        { "fresh", type = "flag", help = "back up what is there, and begin anew" },
+        { "non-interactive", type = "flag", help = "ask nothing; fail where there is a relay" } } },
     { name = "serve", summary = "run a relay in the foreground", run = serve },
     { name = "info", summary = "show this relay's peer ID and addresses", run = info,
       options = { JSON } },

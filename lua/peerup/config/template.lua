@@ -71,7 +71,66 @@ function M.node(options)
   return (NODE:gsub("@(%u+)@", fill))
 end
 
+local RELAY = [[
+# A relay of your own, on a machine that others can reach. `peerup relay setup` writes this file and
+# `peerup relay serve`, in its folder, runs it. Paths are relative to this file.
+version: 1
+
+identity:
+  key_file: "relay_node.key"          # made at the first start
+
+network:
+  listen_addresses:
+    - "/ip4/0.0.0.0/tcp/7777"           # what peers are told; the others are tried at its port
+    - "/ip4/0.0.0.0/udp/7777/quic-v1"
+    - "/ip4/0.0.0.0/tcp/7777/ws"
+    - "/ip6/::/tcp/7777"
+    - "/ip6/::/udp/7777/quic-v1"
+    - "/ip6/::/tcp/7777/ws"
+  # transports: [quic, tcp, websocket] # those used at all; without it, all (docs/transports.md)
+  # websocket:                        # for an address /tls/ws; else a self-signed one is kept
+  #   certificate_file: "/etc/letsencrypt/live/relay.example/fullchain.pem"
+  #   key_file: "/etc/letsencrypt/live/relay.example/privkey.pem"
+
+security:
+  authorized_keys_file: "relay_authorized_keys"
+  enable_connection_gating: true      # only peers in authorized_keys_file are let in
+  # A known peer's invite lets its guest in (docs/relay-invite.md):
+  # members_may_invite: true
+
+# resources:                          # the limits, with their defaults
+#   max_reservations: 128
+#   max_circuits: 16                  # per peer
+#   max_reservations_per_ip: 8
+#   reservation_ttl: "1h"
+#   session_duration: "10m"
+#   session_data_limit: "64MB"        # per direction
+
+# What strangers, peers and protocols may hold (docs/limits.md):
+# limits:
+#   connections:
+#     per_peer: 8
+#   memory:
+#     total: "256MB"
+
+# health:                             # /healthz, and /metrics if metrics are enabled
+#   enabled: true
+#   listen_address: "127.0.0.1:9090"
+# telemetry:
+#   metrics:
+#     enabled: true
+#   audit:                            # who was let in or denied, one JSON object a line
+#     enabled: true
+]]
+
+--- Makes a relay's relay-server.yaml; examples/relay-server.yaml is the same.
+---@return string
+function M.relay() return RELAY end
+
 M.AUTHORIZED_KEYS = {
+  relay = "# relay_authorized_keys: the peers that may use this relay, one peer ID per line.\n"
+    .. "# peerup relay authorize <peer ID> adds one, peerup relay deauthorize removes it.\n"
+    .. "# <peer ID>  # comment\n",
   init = "# authorized_keys: the peers that may connect to this machine, one peer ID per line.\n"
     .. "# <peer ID>  # comment\n",
   join = "# authorized_keys: the peers that may connect to this machine, one peer ID per line.\n",

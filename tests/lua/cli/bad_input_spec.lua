@@ -38,10 +38,14 @@ local function filled(words, command)
   return list
 end
 
---- Runs in an empty home; fails on anything that looks like our own mistake.
+--- Runs in an empty home and an empty working directory, which some commands write to; fails on
+--- anything that looks like our own mistake.
 local function run(dir, words)
   local label = table.concat(words, " ")
+  local place <close>, before = support.dir(), uv.cwd()
+  assert(uv.chdir(place.path))
   local done, code, out, errors = pcall(support.run, { home = dir.path }, table.unpack(words))
+  assert(uv.chdir(before))
   assert.is_true(done, ("%s: %s"):format(label, code))
   assert.equal("integer", math.type(code), label)
   for _, text in ipairs { out, errors } do
