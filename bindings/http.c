@@ -30,6 +30,7 @@
 /* A request's head: MHD refuses longer ones with 431. */
 #define HEAD_MAX_BYTES 32768
 #define BACKLOG 64
+#define FULL_LOOK_MS 50
 #define MAX_BODY_BYTES ((lua_Integer)64 << 20) /* the highest max_body that serve takes */
 #define MAX_CONNS 4096
 #define MAX_TIMEOUT_S 86400
@@ -48,6 +49,8 @@ typedef struct server {
   pul_feed_server feeds;
   int self, handler; /* registry references while open */
   size_t max_body;
+  unsigned conns_max;
+  bool full; /* as many connections as there may be, at the last look */
   char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": a TCP port */
   dev_t dev; /* of the socket, so that another server's is not removed */
   ino_t ino;
@@ -80,7 +83,19 @@ static void run(server *s) {
   if (s->daemon == NULL)
     return;
   (void)MHD_run(s->daemon);
-  if (MHD_get_timeout(s->daemon, &ms) == MHD_YES) {
+  const union MHD_DaemonInfo *info =
+      MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+  const bool full = info != NULL && info->num_connections >= s->conns_max;
+  const bool was_full = s->full;
+  s->full = full;
+  if (was_full && !full) /* it listens again only when it runs once more */
+    (void)MHD_run(s->daemon);
+  enum MHD_Result timed = MHD_get_timeout(s->daemon, &ms);
+  if (full && (timed != MHD_YES || ms > FULL_LOOK_MS)) { /* what ended while it was full */
+    timed = MHD_YES;
+    ms = FULL_LOOK_MS;
+  }
+  if (timed == MHD_YES) {
     uv_update_time(s->rt->loop);
     (void)uv_timer_start(&s->timer, on_timer, ms, 0);
   } else {
@@ -643,6 +658,7 @@ static int http_serve(lua_State *L) {
   s->self = self;
   s->handler = handler;
   s->max_body = (size_t)max_body;
+  s->conns_max = (unsigned)conns;
   if (!tcp)
     memcpy(s->path, path, path_len + 1);
   s->dev = st.st_dev;
