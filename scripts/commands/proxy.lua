@@ -12,6 +12,7 @@ local values = require "peerup.config.values"
 local CONNECT_S = 45
 local DIRECT_AFTER_S = 1 -- identify has told the peer's addresses by then
 local DIRECT_S = 20
+local DIRECT_FIRST_S = 3 -- for a direct way before the one stream of standard input and output
 local RETRY_S = { 1, 2, 4 } -- before giving up at the start
 local RECONNECT_S = { 1, 2, 4, 8, 15, 30 }
 
@@ -91,7 +92,7 @@ local function connection_log(ctx, service)
 end
 
 --- Says what a relay allows, so that its end does not come as a surprise.
-local function tell_limits(ctx, conn)
+local function tell_limits(out, conn)
   if not conn.limited then return end
   local parts = {}
   if (conn.limit_duration_s or 0) > 0 then
@@ -101,7 +102,7 @@ local function tell_limits(ctx, conn)
     parts[#parts + 1] = ("%d MiB each way"):format(conn.limit_data_bytes >> 20)
   end
   if #parts > 0 then
-    ctx.out:paint("faint", "The relay carries at most %s per connection.",
+    out:paint("faint", "The relay carries at most %s per connection.",
       table.concat(parts, " and "))
   end
 end
@@ -122,10 +123,16 @@ local function connect(ctx, n, peer, target)
 end
 
 --- Carries standard input and output instead of listening: what `ssh -o ProxyCommand` wants. Ends
---- when both sides have.
+--- when both sides have. Its one stream stays on the connection it began on, and a relay cuts that
+--- off at its limits: so a direct one is tried for first.
 local function carry(ctx, args, n, peer)
   local conn, problem = connect(ctx, n, peer, args.target)
   local stream
+  if conn and conn.relayed then
+    n.host:connect(peer, { direct = true, timeout = DIRECT_FIRST_S })
+    conn = n.host and n.host:best_conn(peer) or conn
+    tell_limits(ctx.err, conn)
+  end
   if conn then
     stream, problem = n.host:open_stream(peer, services.protocol(args.service),
       { limited = true, timeout = CONNECT_S })
@@ -150,7 +157,7 @@ local function serve(ctx, args, n, peer, listen)
   end
   ctx.out:paint("green", "Connected [%s] via %s (%s) (%.0fms)", node.path_of(conn), conn.addr,
     node.transport_of(conn), (uv.hrtime() - from) / 1e6)
-  tell_limits(ctx, conn)
+  tell_limits(ctx.out, conn)
   local proxy
   proxy, problem = n.host:proxy_listen(listen, peer, services.protocol(args.service),
     connection_log(ctx, args.service))
