@@ -45,7 +45,7 @@ typedef struct server {
   uv_timer_t timer;
   int handles; /* that are not closed yet */
   pul_resource resource;
-  pu_list requests;  /* running ones */
+  pu_list requests; /* running ones */
   pul_feed_server feeds;
   int self, handler; /* registry references while open */
   size_t max_body;
@@ -206,10 +206,9 @@ static int handled(lua_State *L, int status, lua_KContext context) {
   const char *body = feed != NULL || lua_isnil(L, 6) ? "" : lua_tolstring(L, 6, &len);
   if (body == NULL)
     return luaL_error(L, "the handler returned a %s as body", luaL_typename(L, 6));
-  r->response =
-      feed != NULL
-          ? pul_feed_response(feed->ptr, &r->server->feeds, r->conn)
-          : MHD_create_response_from_buffer(len, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+  r->response = feed != NULL ? pul_feed_response(feed->ptr, &r->server->feeds, r->conn)
+                             : MHD_create_response_from_buffer(len, (void *)(uintptr_t)body,
+                                                               MHD_RESPMEM_MUST_COPY);
   if (r->response == NULL)
     return luaL_error(L, "the answer cannot be made: no memory, or a feed that has ended");
   r->status = (unsigned)code;

@@ -57,6 +57,15 @@ function M.resolve(names, text)
     nearest.hint(text, known)))
 end
 
+--- The same for the target of a command, whose failure says so.
+---@return string? peer_id, peerup.err?
+function M.target(names, text)
+  local id, problem = M.resolve(names, text)
+  if id then return id end
+  return nil, err.say(problem.code, ('Cannot resolve target "%s": %s'):format(text,
+    tostring(problem)))
+end
+
 --- Finds the name of a peer ID, for output; nil when it has none.
 ---@return string?
 function M.of(names, peer_id)

@@ -58,6 +58,14 @@ function M.transport(addr)
   return way:find("/tcp/", 1, true) and "tcp" or nil
 end
 
+--- Tells whether the Internet could reach a multiaddr, by the range of its IP.
+---@param addr string
+---@return boolean
+function M.is_public(addr)
+  local ip4, ip6 = addr:match "^/ip4/([^/]+)", addr:match "^/ip6/([^/]+)"
+  return ip4 and M.is_global_ipv4(ip4) or ip6 and M.is_global_ipv6(ip6) or false
+end
+
 local API_WORDS = { ["quic-v1"] = "quic", ws = "websocket", wss = "websocket", tcp = "tcp" }
 
 --- Transport and IP version of an address, in the API's words; of one through a relay, those of the

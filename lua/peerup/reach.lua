@@ -1,6 +1,7 @@
 --- "Can I be reached, by whom, how": what a running daemon's answers mean for its user. Pure but
 -- for ask, which fetches them.
 local names = require "peerup.names"
+local net = require "peerup.net"
 local values = require "peerup.config.values"
 
 local M = {}
@@ -32,12 +33,6 @@ local function relays_of(status)
   return found
 end
 
-local function is_public(addr)
-  local net = require "peerup.net"
-  local ip4, ip6 = addr:match "^/ip4/([^/]+)", addr:match "^/ip6/([^/]+)"
-  return ip4 and net.is_global_ipv4(ip4) or ip6 and net.is_global_ipv6(ip6) or false
-end
-
 --- Puts it into words.
 ---@param answers peerup.reach?
 ---@param config table
@@ -61,7 +56,7 @@ function M.verdict(answers, config)
   end
   local public = {}
   for _, addr in ipairs(list_of(status.listen_addresses)) do
-    if is_public(addr) then public[#public + 1] = addr end
+    if net.is_public(addr) then public[#public + 1] = addr end
   end
   if #public > 0 then
     ways[#ways + 1] = "directly, if no firewall is in between: " .. public[1]

@@ -11,9 +11,7 @@ local DROPS_PER_MINUTE = 20
 
 local function tag(addr)
   if addr:find("/p2p-circuit", 1, true) then return "[RELAY]" end
-  local net = require "peerup.net"
-  local ip4, ip6 = addr:match("^/ip4/([^/]+)"), addr:match("^/ip6/([^/]+)")
-  if ip4 and net.is_global_ipv4(ip4) or ip6 and net.is_global_ipv6(ip6) then return "[public]" end
+  if require("peerup.net").is_public(addr) then return "[public]" end
   return "[local]"
 end
 

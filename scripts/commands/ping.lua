@@ -148,11 +148,9 @@ local function run(ctx, args)
   if args.count < 0 then return nil, err.say("usage", "the number of pings cannot be negative") end
   local config, problem = ctx:node_config(args)
   if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
-  local peer, source = names.resolve(config.names, args.target)
-  if not peer then
-    return nil, err.say(source.code, ('Cannot resolve target "%s": %s'):format(args.target,
-      tostring(source)))
-  end
+  local peer
+  peer, problem = names.target(config.names, args.target)
+  if not peer then return nil, problem end
   tell_badge(ctx, args, config, peer)
   local state = { interval = interval }
   state.result, problem = through_daemon(ctx, args, peer)

@@ -196,11 +196,9 @@ local function run(ctx, args)
   local config
   config, problem = ctx:node_config(args)
   if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
-  local peer, source = names.resolve(config.names, args.target)
-  if not peer then
-    return nil, err.say(source.code, ('Cannot resolve target "%s": %s'):format(args.target,
-      tostring(source)))
-  end
+  local peer
+  peer, problem = names.target(config.names, args.target)
+  if not peer then return nil, problem end
   local own
   own, problem = identity.load_or_create(config.identity.key_file)
   if not own then return nil, problem end

@@ -51,10 +51,9 @@ local function run(ctx, args)
   local config
   config, problem = ctx:node_config(args)
   if not config then return nil, err.say(problem.code, "Config error: " .. tostring(problem)) end
-  local peer, why = names.resolve(config.names, target)
-  if not peer then
-    return nil, err.say(why.code, ('Cannot resolve target "%s": %s'):format(target, tostring(why)))
-  end
+  local peer
+  peer, problem = names.target(config.names, target)
+  if not peer then return nil, problem end
   local words = { "-o", "ProxyCommand=" .. proxy_command(args, target),
     "-o", "HostKeyAlias=" .. peer, "-o", "CheckHostIP=no" }
   words[#words + 1] = user and user .. "@" .. target or target

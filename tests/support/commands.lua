@@ -61,6 +61,31 @@ function M.run(options, ...)
   return code, ctx.text(), ctx.errors(), ctx
 end
 
+--- Calls fn for each command that can be run: its words, and its table. They are found, not listed:
+--- a new one cannot escape.
+function M.each_command(fn)
+  local dir = M.SOURCE .. "/scripts/commands"
+  local function descend(words, command)
+    if not command.commands then return fn(words, command) end
+    for _, sub in ipairs(command.commands) do
+      local longer = table.move(words, 1, #words, 1, {})
+      longer[#longer + 1] = sub.name
+      descend(longer, sub)
+    end
+  end
+  local names = {}
+  local scan = assert(uv.fs_scandir(dir))
+  for entry in function() return uv.fs_scandir_next(scan) end do
+    local name = entry:match "^(.*)%.lua$"
+    if name then names[#names + 1] = name end
+  end
+  table.sort(names)
+  assert(#names > 10)
+  for _, name in ipairs(names) do
+    descend({ name }, assert(loadfile(("%s/%s.lua"):format(dir, name), "t"))())
+  end
+end
+
 --- Writes a whole, valid node config with its key and authorized_keys; returns its path.
 function M.node_home(dir, change)
   local template = require "peerup.config.template"

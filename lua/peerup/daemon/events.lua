@@ -3,6 +3,7 @@
 local core = require "peerup.core"
 local json = require "peerup.json"
 local names = require "peerup.names"
+local nodes = require "peerup.node"
 local uv = require "luv"
 
 local M = {}
@@ -12,11 +13,9 @@ M.QUEUE_BYTES = 256 * 1024 -- that a listener may have unread
 M.KEEP_ALIVE_MS = 15000    -- a sign of life, by which those who have gone are found out
 M.RECENT_MAX = 100         -- events kept for listeners that come later
 
-local function path_of(conn) return conn.relayed and "RELAYED" or "DIRECT" end
-
 local function of_conn(event, ...)
   local conn = event.conn
-  return json.object("peer", conn.peer, "path", path_of(conn), "addr", conn.addr,
+  return json.object("peer", conn.peer, "path", nodes.path_of(conn), "addr", conn.addr,
     "transport", conn.transport, ...)
 end
 
@@ -88,7 +87,8 @@ local function mib(bytes) return ("%.1f MiB"):format((bytes or 0) / 1048576) end
 
 local WORDS = {
   connected = function(n, e)
-    return ("%s is connected [%s], %s"):format(who(n, e.conn.peer), path_of(e.conn), e.conn.addr)
+    return ("%s is connected [%s], %s"):format(who(n, e.conn.peer), nodes.path_of(e.conn),
+      e.conn.addr)
   end,
   disconnected = function(n, e)
     return ("%s: connection over %s ended%s"):format(who(n, e.conn.peer), e.conn.addr,

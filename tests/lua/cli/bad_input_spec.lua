@@ -4,30 +4,7 @@ local support = dofile((os.getenv "PEERUP_SOURCE" or ".") .. "/tests/support/com
 local args = require "peerup.cli.args"
 local uv = require "luv"
 
-local DIR = support.SOURCE .. "/scripts/commands"
-
---- Calls fn for each command that can be run: its words, and its table.
-local function each(fn)
-  local function descend(words, command)
-    if not command.commands then return fn(words, command) end
-    for _, sub in ipairs(command.commands) do
-      local longer = table.move(words, 1, #words, 1, {})
-      longer[#longer + 1] = sub.name
-      descend(longer, sub)
-    end
-  end
-  local names = {}
-  local scan = assert(uv.fs_scandir(DIR))
-  for entry in function() return uv.fs_scandir_next(scan) end do
-    local name = entry:match "^(.*)%.lua$"
-    if name then names[#names + 1] = name end
-  end
-  table.sort(names)
-  assert(#names > 10)
-  for _, name in ipairs(names) do
-    descend({ name }, assert(loadfile(("%s/%s.lua"):format(DIR, name), "t"))())
-  end
-end
+local each = support.each_command
 
 --- Words that fill a command's arguments, as a person might type them.
 local function filled(words, command)

@@ -8,18 +8,7 @@ local keys = require "peerup.authorized_keys"
 local SHOWS = { "^list", "^show$", "^status$", "^validate$", "^info$", "^whoami$", "^version$",
   "^resolve$", "^peers$", "^services$", "^paths$", "^proxies$", "^ping$", "^traceroute$" }
 
-local function each(fn)
-  local _, _, _, ctx = support.run({}, "version")
-  local function descend(words, command)
-    if not command.commands then return fn(words, command) end
-    for _, sub in ipairs(command.commands) do
-      local longer = table.move(words, 1, #words, 1, {})
-      longer[#longer + 1] = sub.name
-      descend(longer, sub)
-    end
-  end
-  for _, command in ipairs(ctx.commands()) do descend({ command.name }, command) end
-end
+local each = support.each_command
 
 local function has_json(command)
   for _, option in ipairs(command.options or {}) do
