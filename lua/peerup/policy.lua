@@ -9,6 +9,8 @@ local IDENTIFY, PUSH, PING = "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/pin
 M.HOP = "/libp2p/circuit/relay/0.2.0/hop"
 M.STOP = "/libp2p/circuit/relay/0.2.0/stop"
 M.RELAY_INVITE = "/peerup/relay-invite/1.0.0"
+M.RELAY_PAIR = "/peerup/relay-pair/1.0.0"
+M.PEER_NOTIFY = "/peerup/peer-notify/1.0.0"
 
 -- What every connected peer may speak: it tells nothing that the handshake did not.
 local BASIC = { [IDENTIFY] = true, [PUSH] = true, [PING] = true }
@@ -23,6 +25,7 @@ local BASIC = { [IDENTIFY] = true, [PUSH] = true, [PING] = true }
 ---@field invite string?          protocol that anybody may speak while it is set
 ---@field relaying boolean        we are a relay
 ---@field guests peerup.guests?   strangers let in for an invite (relays only)
+---@field pairing peerup.pairing_groups?  open pairing groups (relays only)
 
 ---@class peerup.service_rule
 ---@field name string
@@ -51,6 +54,9 @@ function doors.inbound(rules, question, now)
   if rules.guests and not question.relayed and rules.guests:may_enter(question.peer, now) then
     return true, "guest"
   end
+  if rules.pairing and not question.relayed and rules.pairing:may_enter(question.peer, now) then
+    return true, "stranger"
+  end
   return false, why
 end
 
@@ -66,23 +72,37 @@ local function relay_stream(rules, question, authorized, now)
     if rules.guests and rules.guests:is_guest(question.peer, now) then return true, "guest" end
   elseif question.protocol == M.RELAY_INVITE then
     return authorized and rules.guests ~= nil, "members only"
+  elseif question.protocol == M.RELAY_PAIR then
+    local pairing = rules.pairing
+    if not pairing or pairing:is_barred(question.peer) then return false, "no pairing" end
+    -- A member may come again for its answer, or for another group.
+    if authorized or pairing:is_stranger(question.peer, now) then return true, "pairing" end
   end
   return false, "not authorized"
 end
 
+local RELAYS_OWN = { [M.HOP] = true, [M.RELAY_INVITE] = true, [M.RELAY_PAIR] = true }
+
 function doors.stream(rules, question, now)
   local protocol, peer = question.protocol, question.peer
   if BASIC[protocol] then return true end
-  if protocol == M.STOP then return rules.relays[peer] == true, "not one of our relays" end
+  if protocol == M.STOP or protocol == M.PEER_NOTIFY then
+    return rules.relays[peer] == true, "not one of our relays"
+  end
   if rules.invite and protocol == rules.invite then return true, "invite" end
   local authorized, why = M.is_authorized(rules, peer, now)
-  if rules.relaying and (protocol == M.HOP or protocol == M.RELAY_INVITE) then
+  if rules.relaying and RELAYS_OWN[protocol] then
     return relay_stream(rules, question, authorized, now)
   end
   if not authorized then return false, why end
   local service = rules.services[protocol]
   if service then
-    if not service.allowed or service.allowed[peer] then return true end
+    if service.allowed and service.allowed[peer] then return true end
+    local entry = rules.authorized[peer]
+    if entry and entry.attributes.role == "relay" then
+      return false, "authorized as a relay, which uses no services"
+    end
+    if not service.allowed then return true end
     return false, ("not among the allowed peers of service %s"):format(service.name)
   end
   if rules.protocols[protocol] then return true end

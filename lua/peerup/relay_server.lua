@@ -1,5 +1,5 @@
 --- A running relay: the host, its policy, reservations and circuits, and guests for members'
--- invites (config.md 3, docs/relay-invite.md).
+-- invites (config.md 3, docs/relay-invite.md), and pairing groups (docs/relay-pairing.md).
 local core = require "peerup.core"
 local err = require "peerup.err"
 local fs = require "peerup.fs"
@@ -9,6 +9,7 @@ local keys = require "peerup.authorized_keys"
 local limits = require "peerup.limits"
 local line = require "peerup.line"
 local node = require "peerup.node"
+local pairing = require "peerup.pairing.host"
 local policy = require "peerup.policy"
 local transports = require "peerup.transports"
 local uv = require "luv"
@@ -38,9 +39,11 @@ function M.open(options)
     config = config, log = options.log, identity = options.identity,
     peer_id = options.identity.peer_id, guests = guests.new(), started = uv.now(),
   }, Relay)
+  self.pairing = pairing.new(self)
   self.rules = policy.rules {
     gating = gating, authorized = authorized, relaying = true,
     guests = config.security.members_may_invite and self.guests or nil,
+    pairing = self.pairing.groups,
   }
   local tell_denied = node.denial_log(options.log)
   self.host, problem = core.host {
@@ -51,8 +54,9 @@ function M.open(options)
       local allowed, why = policy.decide(self.rules, question, now)
       if not allowed then
         tell_denied(question, why)
-      elseif why == "guest" and question.ask == "inbound" then
-        self.guests:enter(question.peer, now)
+      elseif question.ask == "inbound" then
+        if why == "guest" then self.guests:enter(question.peer, now) end
+        if why == "stranger" then self.pairing.groups:enter(question.peer, now) end
       end
       if self.tell then
         pcall(self.tell, { type = "decision", ask = question.ask, allowed = allowed == true,
@@ -84,7 +88,9 @@ function Relay:on_event(event)
   local peer = event.peer or event.conn and event.conn.peer
   if event.type == "disconnected" and peer and #self:conns_of(peer) == 0 then
     self.guests:leave(peer)
-  elseif event.type == "relay_circuit" then
+  end
+  self.pairing:on_event(event, peer)
+  if event.type == "relay_circuit" then
     self.log:info(event.code and "circuit ended" or "circuit", "from", event.peer, "to",
       event.target, "why", event.code and event.detail)
   end
@@ -121,6 +127,7 @@ function Relay:start()
   ok, problem = self.host:handle(policy.RELAY_INVITE, function(stream)
     self:serve_invite(stream)
   end)
+  if ok then ok, problem = self.pairing:start() end
   if not ok then return nil, problem end
   self:sweep_regularly()
   return true
@@ -195,10 +202,13 @@ function Relay:follow_invite(stream, reader, member, id, ends)
   end
 end
 
---- Sends guests away whose time is over, or who have no invite any more.
+--- Sends guests and strangers away whose time is over, or for whom nothing is open any more.
 function Relay:drop_guests()
-  for _, peer in ipairs(self.guests:expire(os.time())) do
-    if self.host and not policy.is_authorized(self.rules, peer, os.time()) then
+  local now = os.time()
+  local gone, strangers = self.guests:expire(now), self.pairing:expire()
+  table.move(strangers, 1, #strangers, #gone + 1, gone)
+  for _, peer in ipairs(gone) do
+    if self.host and not policy.is_authorized(self.rules, peer, now) then
       local closed = self.host:disconnect(peer)
       self.log:info("guest sent away", "peer", peer, "connections", closed)
     end

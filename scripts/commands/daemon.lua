@@ -138,6 +138,7 @@ local function start_node(ctx, args)
   log_events(n)
   ok, problem = n:listen()
   if ok then ok, problem = n:serve_ping_pong() end
+  if ok then ok, problem = require("peerup.pairing.member").serve(n) end
   if ok then
     n:sync_services()
     ok, problem = n:reserve_all()

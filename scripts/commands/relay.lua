@@ -324,6 +324,10 @@ local function serve(ctx, args)
   if #telemetry.listeners > 0 then
     relay.tell = function(event) telemetry:tell(event) end
   end
+  local api <close>, failed = require("peerup.pairing.admin").start(relay)
+  if not api then
+    return nil, err.say(failed.code, "the relay's admin API cannot start: " .. tostring(failed))
+  end
   relay:keep_config()
   relay:watch()
   ctx:catch_signals()
@@ -392,6 +396,20 @@ return {
         help = "the same note as an option" } } },
     { name = "deauthorize", summary = "stop letting a peer use this relay", run = deauthorize,
       args = { PEER } },
+    { name = "pair", summary = "let machines in by codes that the running relay makes",
+      bad_usage = 2, run = function(ctx, args)
+        return require("peerup.pairing.command").run(ctx, args)
+      end, options = {
+        { "count", type = "integer", value = "<n>", default = "1",
+          help = "codes, one for each machine (at most 100)" },
+        { "ttl", type = "string", value = "<time>", default = "1h",
+          help = "how long the codes live" },
+        { "expires", type = "string", value = "<time>", default = "0",
+          help = "how long a machine that pairs may use the relay; 0: for good" },
+        { "namespace", type = "string", value = "<name>", default = "",
+          help = "the network in the codes (default: the relay's own)" },
+        { "list", type = "flag", help = "list the open groups" },
+        { "revoke", type = "string", value = "<group>", help = "close a group" }, JSON } },
     { name = "config", summary = "the relay's config: validate, rollback", commands = {
       { name = "validate", summary = "check it", run = config_validate, options = { JSON } },
       { name = "rollback", summary = "bring back the last one that ran",

@@ -18,16 +18,26 @@ Client.__index = Client
 ---@param dir string
 ---@return peerup.daemon_client? client, peerup.err?
 function M.new(dir)
-  local paths = server.paths(dir)
+  return M.open(server.paths(dir), { what = "daemon", absent = "daemon not running" })
+end
+
+--- Makes a client for whatever serves so.
+---@param paths {socket: string, cookie: string}
+---@param options {what: string, absent: string, bare: boolean?}
+--- What serves there, and what to say when it does not; bare: answers without the data envelope.
+---@return peerup.daemon_client? client, peerup.err?
+function M.open(paths, options)
   local cookie = fs.exists(paths.socket) and fs.read(paths.cookie)
   if not cookie then
-    return nil, err.say("not_found", "daemon not running: " .. paths.socket)
+    return nil, err.say("not_found", ("%s: %s"):format(options.absent, paths.socket))
   end
-  return setmetatable({ paths = paths, cookie = cookie }, Client)
+  return setmetatable({ paths = paths, cookie = cookie, what = options.what,
+    absent = options.absent, bare = options.bare }, Client)
 end
 
 --- Sends bytes and reads until the other side closes; take gets what comes, else it is returned.
-local function exchange(socket, bytes, take)
+local function exchange(self, bytes, take)
+  local socket, what = self.paths.socket, self.what
   return core.task.await(function(resume)
     local pipe = uv.new_pipe(false)
     local parts, size = {}, 0
@@ -38,12 +48,12 @@ local function exchange(socket, bytes, take)
     end
     pipe:connect(socket, function(problem)
       if problem then
-        return finish(nil, err.say("connection_refused", "daemon not running: " .. socket))
+        return finish(nil, err.say("connection_refused", ("%s: %s"):format(self.absent, socket)))
       end
       pipe:write(bytes)
       pipe:read_start(function(failure, chunk)
         if failure then
-          finish(nil, err.say("io_error", "the daemon broke off: " .. failure))
+          finish(nil, err.say("io_error", ("the %s broke off: %s"):format(what, failure)))
         elseif not chunk then
           finish(table.concat(parts))
         elseif take then
@@ -79,11 +89,13 @@ function Client:request(method, path, body)
     ("%s %s HTTP/1.1"):format(method, path), "Host: daemon", "Connection: close",
     "Authorization: Bearer " .. self.cookie, "Content-Length: " .. #(body or ""), "", body or "",
   }
-  local answer, problem = exchange(self.paths.socket, table.concat(lines, "\r\n"))
+  local answer, problem = exchange(self, table.concat(lines, "\r\n"))
   if not answer then return nil, problem end
   local head, rest = answer:match("^(.-\r\n)\r\n(.*)$")
   local status = head and head:match("^HTTP/1%.%d (%d%d%d)")
-  if not status then return nil, err.say("protocol_error", "the daemon's answer is no HTTP") end
+  if not status then
+    return nil, err.say("protocol_error", ("the %s's answer is no HTTP"):format(self.what))
+  end
   if head:lower():find("\r\ntransfer%-encoding: *chunked") then rest = unchunk(rest) end
   return { status = tonumber(status), body = rest }
 end
@@ -122,14 +134,14 @@ end
 ---@return true?, peerup.err?
 function Client:follow(path, on_line)
   local take, state = follower(on_line)
-  local ok, problem = exchange(self.paths.socket, table.concat({
+  local ok, problem = exchange(self, table.concat({
     ("GET %s HTTP/1.1"):format(path), "Host: daemon", "Connection: close",
     "Authorization: Bearer " .. self.cookie, "", "" }, "\r\n"), take)
   if not ok then return nil, problem end
   local status, rest = state()
   if status == 200 then return true end
   local decoded = json.decode(rest)
-  return nil, err.say("io_error", "daemon: " .. tostring(decoded and decoded.error or rest))
+  return nil, err.say("io_error", self.what .. ": " .. tostring(decoded and decoded.error or rest))
 end
 
 --- Makes one request and returns the answer's data.
@@ -140,9 +152,10 @@ function Client:call(method, path, value)
   if not answer then return nil, problem end
   local decoded = json.decode(answer.body)
   if answer.status ~= 200 or type(decoded) ~= "table" then
-    return nil, err.say("io_error", "daemon: " .. tostring(type(decoded) == "table"
+    return nil, err.say("io_error", self.what .. ": " .. tostring(type(decoded) == "table"
       and decoded.error or answer.body))
   end
+  if self.bare then return decoded end
   return decoded.data
 end
 

@@ -12,6 +12,7 @@ M.SOCKET, M.COOKIE = "peerup.sock", ".daemon-cookie"
 M.MAX_BODY = 1048576
 M.MAX_CONNS = 64
 M.TIMEOUT_S = 60
+M.STYLE = { bare = false, unauthorized = "unauthorized: invalid or missing auth token" }
 local PROBE_MS = 2000
 local COOKIE_BYTES = 32
 
@@ -49,11 +50,12 @@ end
 
 --- Refuses when a daemon answers on the socket; removes what a dead one left.
 ---@async
+---@param what string?  what to say then
 ---@return true?, peerup.err?
-function M.claim(paths)
+function M.claim(paths, what)
   if M.is_alive(paths.socket) then
-    return nil, err.say("address_in_use", ("daemon already running: socket %s is already in use")
-      :format(paths.socket))
+    return nil, err.say("address_in_use", ("%s: socket %s is already in use"):format(
+      what or "daemon already running", paths.socket))
   end
   for _, path in pairs(paths) do
     if uv.fs_lstat(path) then
@@ -130,8 +132,10 @@ end
 ---@param state table       handed to the routes
 ---@param cookie string
 ---@param request {method: string, path: string, query: any, headers: table, body: string}
+---@param style {bare: boolean, unauthorized: string}?  bare: values without the data envelope
 ---@return integer status, table headers, string|peerup.http_feed body
-function M.answer(compiled, state, cookie, request)
+function M.answer(compiled, state, cookie, request, style)
+  style = style or M.STYLE
   local uid, own = request.uid, uv.getuid()
   if uid and uid ~= own and uid ~= 0 then -- whoever got hold of the cookie
     return error_answer(403, "forbidden: the daemon serves its own user's programs")
@@ -139,7 +143,7 @@ function M.answer(compiled, state, cookie, request)
   local headers = request.headers or {}
   local authorization = headers.authorization or headers.Authorization or ""
   if not core.crypto.equal(authorization, "Bearer " .. cookie) then
-    return error_answer(401, "unauthorized: invalid or missing auth token")
+    return error_answer(401, style.unauthorized)
   end
   local entry, parameter = find(compiled, request.path)
   if not entry then return plain_answer(404, "404 page not found") end
@@ -160,7 +164,7 @@ function M.answer(compiled, state, cookie, request)
   if route.text and wants_text(request) then
     return 200, { ["Content-Type"] = "text/plain" }, route.text(data, state, more)
   end
-  return json_answer(200, json.object("data", data))
+  return json_answer(200, style.bare and data or json.object("data", data))
 end
 
 ---@class peerup.daemon_server
@@ -168,17 +172,20 @@ local Server = {}
 Server.__index = Server
 
 --- Starts to serve. The paths must have been claimed.
----@param options {paths: table, state: table, routes: table, on_request: fun(event: table)?}
+---@param options {paths: table, state: table, routes: table, on_request: fun(event: table)?,
+---  style: table?, max_body: integer?, max_conns: integer?, timeout: integer?}
 ---@return peerup.daemon_server? server, peerup.err?
 function M.start(options)
   local compiled = M.compile(options.routes)
   local cookie = core.crypto.random(COOKIE_BYTES):gsub(".", function(c)
     return ("%02x"):format(c:byte())
   end)
-  local http, problem = core.http.serve({ path = options.paths.socket, max_body = M.MAX_BODY,
-    max_conns = M.MAX_CONNS, timeout = M.TIMEOUT_S }, function(request)
+  local http, problem = core.http.serve({ path = options.paths.socket,
+    max_body = options.max_body or M.MAX_BODY, max_conns = options.max_conns or M.MAX_CONNS,
+    timeout = options.timeout or M.TIMEOUT_S }, function(request)
     local from = uv.hrtime()
-    local status, headers, body = M.answer(compiled, options.state, cookie, request)
+    local status, headers, body = M.answer(compiled, options.state, cookie, request,
+      options.style)
     if options.on_request then
       options.on_request { type = "request", method = request.method, path = request.path,
         status = status, seconds = (uv.hrtime() - from) / 1e9 }
