@@ -52,7 +52,8 @@ int luaopen_peerup_core(lua_State *L) {
   } parts[] = {{"task", pul_task_open},       {"identity", pul_identity_open},
                {"peer_id", pul_peer_id_open}, {"multiaddr", pul_multiaddr_open},
                {"crypto", pul_crypto_open},   {"fs", pul_fs_open},
-               {"system", pul_system_open},   {"host", pul_host_open}};
+               {"system", pul_system_open},   {"sandbox", pul_sandbox_open_class},
+               {"host", pul_host_open}};
   if (sodium_init() < 0)
     return luaL_error(L, "the cryptographic library cannot be started");
   if (luv_loop(L) == NULL) { /* in a Lua of somebody else's: luv brings the loop */

@@ -11,6 +11,7 @@ void pul_multiaddr_open(lua_State *L);
 void pul_crypto_open(lua_State *L);
 void pul_fs_open(lua_State *L);
 void pul_system_open(lua_State *L);
+void pul_sandbox_open_class(lua_State *L);
 /* pul_host_open registers the classes host, stream and proxy and pushes the function core.host. */
 void pul_host_open(lua_State *L);
 int pul_qr(lua_State *L);

@@ -42,6 +42,10 @@ void pul_error_push(lua_State *L, int code, const char *detail) {
   push_error(L, pu_error_name(code), pu_error_sentence(code), detail);
 }
 
+void pul_error_push_own(lua_State *L, const char *name, const char *text) {
+  push_error(L, name, NULL, text);
+}
+
 int pul_error_return(lua_State *L, int code, const char *detail) {
   lua_pushnil(L);
   pul_error_push(L, code, detail);

@@ -11,6 +11,8 @@
 void pul_error_open(lua_State *L);
 /* pul_error_push pushes the error of |code| with |detail| (may be NULL or ""). */
 void pul_error_push(lua_State *L, int code, const char *detail);
+/* pul_error_push_own pushes one whose code is not in the engine's map; |text| is its sentence. */
+void pul_error_push_own(lua_State *L, const char *name, const char *text);
 /* pul_error_return pushes nil and the error, and returns 2: `return pul_error_return(L, ...)`. */
 int pul_error_return(lua_State *L, int code, const char *detail);
 /* pul_error_return_full is the same with what the engine told: |err| fills in when its code fits.
