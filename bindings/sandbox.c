@@ -55,6 +55,8 @@ static void look(pul_sandbox *sb) {
 static void raise(lua_State *S) {
   pul_sandbox *sb = pul_sandbox_of(S);
   luaL_where(S, 0); // [where]
+  if (*lua_tostring(S, -1) == '\0')
+    luaL_where(S, 1); /* in a function of C: where it was called */
   lua_pushfstring(S, "%sran over its budget of %s", lua_tostring(S, -1), sb->over);
   if (sb->why[0] == '\0')
     (void)snprintf(sb->why, sizeof(sb->why), "%s", lua_tostring(S, -1));
@@ -65,7 +67,7 @@ static void on_count(lua_State *S, lua_Debug *ar) {
   (void)ar;
   pul_sandbox *sb = pul_sandbox_of(S);
   if (sb->over == NULL) {
-    sb->steps += PUL_SANDBOX_STEP;
+    sb->steps += (uint64_t)sb->step;
     look(sb);
   }
   if (sb->over != NULL)
@@ -78,6 +80,16 @@ void pul_sandbox_charge(lua_State *S, uint64_t steps) {
   look(sb);
   if (sb->over != NULL)
     raise(S);
+}
+
+/* look_often has the hook count in short steps from now on. Only once, since each setting begins
+ * the count anew. */
+static void look_often(pul_sandbox *sb) {
+  if (sb->step == PUL_SANDBOX_STEP_SHORT)
+    return;
+  sb->step = PUL_SANDBOX_STEP_SHORT;
+  if (sb->running && sb->over == NULL)
+    lua_sethook(sb->S, on_count, LUA_MASKCOUNT, sb->step);
 }
 
 /* refuse is an allocation that has no room: Lua collects and asks once more. */
@@ -107,14 +119,18 @@ static void *allocate(void *data, void *ptr, size_t old_size, size_t size) {
       return refuse(sb);
   }
   void *block = realloc(ptr, size);
-  if (block == NULL)
-    return NULL; /* only when it grows, as Lua requires */
+  if (block == NULL && size > old)
+    return NULL;
+  if (block == NULL) /* Lua takes it that nothing fails to shrink */
+    block = ptr;
   sb->used = sb->used - old + size;
   if (sb->used > sb->peak)
     sb->peak = sb->used;
   if (size > old) {
     sb->refused = false;
     sb->churn += size;
+    if (ptr == NULL && old_size == LUA_TSTRING && size > PUL_SANDBOX_LONG)
+      look_often(sb);
     if (sb->churn > CHURN_MAX)
       end_call(sb, "memory allocated in one call");
   }
@@ -136,6 +152,7 @@ bool pul_sandbox_open(pul_sandbox *sb, const pul_sandbox_limits *limits) {
     sb->limits.steps = STEPS_DEFAULT;
   if (sb->limits.cpu_us == 0)
     sb->limits.cpu_us = CPU_US_DEFAULT;
+  sb->step = sb->limits.memory > PUL_SANDBOX_LARGE ? PUL_SANDBOX_STEP_SHORT : PUL_SANDBOX_STEP;
   sb->S = lua_newstate(allocate, sb);
   if (sb->S == NULL)
     return false;
@@ -175,19 +192,26 @@ bool pul_sandbox_run(pul_sandbox *sb, lua_CFunction fn, void *arg) {
     return false;
   }
   lua_settop(S, 0);
+  /* Buffers of C functions fail without a collection: one goes before where it may be of use. */
+  if (sb->used > sb->limits.memory / 4 * 3 && sb->since_gc > sb->limits.memory / 4) {
+    lua_gc(S, LUA_GCCOLLECT);
+    sb->since_gc = 0;
+  }
   sb->running = true;
   sb->over = NULL;
+  sb->refused = false;
   sb->why[0] = '\0';
   sb->steps = sb->churn = 0;
   sb->calls++;
   sb->began_ns = now_ns(CLOCK_MONOTONIC);
   sb->cpu_began_ns = now_ns(CLOCK_THREAD_CPUTIME_ID);
-  lua_sethook(S, on_count, LUA_MASKCOUNT, PUL_SANDBOX_STEP);
+  lua_sethook(S, on_count, LUA_MASKCOUNT, sb->step);
   lua_pushcfunction(S, fn);
   lua_pushlightuserdata(S, arg);
   const int rc = lua_pcall(S, 1, LUA_MULTRET, 0);
   lua_sethook(S, NULL, 0, 0);
   sb->running = false;
+  sb->since_gc += sb->churn;
   const uint64_t took_us = (now_ns(CLOCK_MONOTONIC) - sb->began_ns) / 1000;
   if (took_us > sb->longest_us)
     sb->longest_us = took_us;
@@ -198,15 +222,28 @@ bool pul_sandbox_run(pul_sandbox *sb, lua_CFunction fn, void *arg) {
     keep_why(sb);
   else if (sb->why[0] == '\0') /* its last instruction was the one too many */
     (void)snprintf(sb->why, sizeof(sb->why), "ran over its budget of %s", sb->over);
+  lua_settop(S, 0);
   return false;
 }
 
 typedef struct load {
   const char *source, *name;
-  size_t len;
+  size_t len, read;
   bool with_host;
   int ref;
 } load;
+
+/* The parser is fed in pieces of so many bytes, between which the budget is looked at. */
+#define PIECE 128
+
+static const char *next_piece(lua_State *S, void *data, size_t *size) {
+  load *l = data;
+  const char *piece = l->source + l->read;
+  *size = l->len - l->read < PIECE ? l->len - l->read : PIECE;
+  l->read += *size;
+  pul_sandbox_charge(S, *size / 4);
+  return *size > 0 ? piece : NULL;
+}
 
 static int call_host(lua_State *S) {
   const pul_sandbox *sb = pul_sandbox_of(S);
@@ -216,7 +253,7 @@ static int call_host(lua_State *S) {
 /* load_inside runs protected: (load) as light userdata. */
 static int load_inside(lua_State *S) {
   load *l = lua_touserdata(S, 1);
-  if (luaL_loadbufferx(S, l->source, l->len, l->name, "t") != LUA_OK)
+  if (lua_load(S, next_piece, l, l->name, "t") != LUA_OK)
     return lua_error(S);
   if (l->with_host)
     lua_pushcfunction(S, call_host);

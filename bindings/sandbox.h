@@ -9,8 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The count hook looks every so many instructions. */
+/* The count hook looks every so many instructions, and every so many where a single one may take
+ * long: in a large state, and once there are strings of more than PUL_SANDBOX_LONG bytes (comparing
+ * two may take 8 ns a byte). */
 #define PUL_SANDBOX_STEP 100
+#define PUL_SANDBOX_STEP_SHORT 4
+#define PUL_SANDBOX_LONG ((size_t)4 << 10)
+#define PUL_SANDBOX_LARGE ((size_t)2 << 20)
 /* The longest string inside: operations on strings cannot be interrupted. */
 #define PUL_SANDBOX_STRING_MAX ((size_t)64 << 10)
 /* The longest message kept of a failure. */
@@ -19,7 +24,7 @@
 #define PUL_SANDBOX_SOURCE_MAX ((size_t)256 << 10)
 
 typedef struct pul_sandbox_limits {
-  size_t memory;   /* bytes of the state; 0: 1 MiB */
+  size_t memory;   /* bytes of the state; 0: 1 MiB. A full collection takes 1 ms a MiB */
   uint64_t steps;  /* instructions of one call, and what C charges; 0: 200,000 */
   uint32_t cpu_us; /* processor time of one call; 0: 5,000 */
 } pul_sandbox_limits;
@@ -29,9 +34,11 @@ typedef struct pul_sandbox {
   pul_sandbox_limits limits;
   size_t used, peak; /* bytes */
   size_t churn;      /* bytes allocated in this call */
+  size_t since_gc;   /* bytes allocated in the calls since the last full collection of ours */
   uint64_t steps;    /* taken in this call */
   uint64_t began_ns, cpu_began_ns;
   const char *over; /* the budget that ran out in this call, or NULL */
+  int step;         /* what the count hook counts to */
   bool running, refused;
   char why[PUL_SANDBOX_WHY_MAX]; /* of the last failure */
   uint64_t calls, failures, longest_us;

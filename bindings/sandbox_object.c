@@ -12,8 +12,13 @@
 
 #define CLASS "peerup.sandbox"
 #define DEPTH_MAX 8
-#define ITEMS_MAX 16384
+/* Also what keys chosen to collide cost: the square of their number. */
+#define ITEMS_MAX 4096
+/* Of text, so many bytes count as one item: one string may stand in a table many times. */
+#define ITEM_BYTES 256
 #define RESULTS_MAX 8
+/* Of a state: a full collection must not take long. */
+#define MEMORY_MAX ((lua_Integer)4 << 20)
 
 /* ---- copies ---- */
 
@@ -39,6 +44,9 @@ static void copy_value(lua_State *from, int i, lua_State *to, int depth, size_t 
     return;
   case LUA_TSTRING: {
     const char *text = lua_tolstring(from, i, &len);
+    *items += len / ITEM_BYTES;
+    if (*items > ITEMS_MAX)
+      luaL_error(to, "more than %d KiB of text", ITEMS_MAX * ITEM_BYTES >> 10);
     lua_pushlstring(to, text, len);
     return;
   }
@@ -84,14 +92,15 @@ typedef struct host_call {
   box *b;
 } host_call;
 
-/* host_outside runs protected in the node's Lua: (host_call) as light userdata. */
+/* host_outside runs protected in the node's Lua: (host_call, the object). */
 static int host_outside(lua_State *L) {
   host_call *c = lua_touserdata(L, 1);
   const int n = lua_gettop(c->S);
-  lua_getiuservalue(L, lua_upvalueindex(1), 1); // [call, host]
+  if (lua_getiuservalue(L, 2, 1) != LUA_TFUNCTION) // [call, object, host]
+    return luaL_error(L, "there is no host");
   copy_values(c->S, 1, n, L);
   lua_call(L, n, LUA_MULTRET);
-  return lua_gettop(L) - 1;
+  return lua_gettop(L) - 2;
 }
 
 /* on_host answers host(...) inside, by the function that the object was made with. */
@@ -102,13 +111,13 @@ static int on_host(lua_State *S, void *data) {
   const int top = lua_gettop(L);
   if (!lua_checkstack(L, LUA_MINSTACK))
     return luaL_error(S, "out of memory");
-  lua_pushvalue(L, 1); /* the object, which every method has there */
-  lua_pushcclosure(L, host_outside, 1);
+  lua_pushcfunction(L, host_outside); /* nothing here may throw in L: S would be left behind */
   lua_pushlightuserdata(L, &c);
-  const int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+  lua_pushvalue(L, 1); /* the object, which every method has there */
+  const int rc = lua_pcall(L, 2, LUA_MULTRET, 0);
   const int n = lua_gettop(L) - top;
   if (rc != LUA_OK) {
-    const char *text = lua_tostring(L, -1);
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
     (void)snprintf(why, sizeof(why), "%s", text != NULL ? text : "the function failed");
     lua_settop(L, top);
     return luaL_error(S, "%s", why);
@@ -132,9 +141,9 @@ static lua_Integer limit_field(lua_State *L, const char *name, lua_Integer most)
 static int sandbox_new(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   const pul_sandbox_limits limits = {
-      .memory = (size_t)limit_field(L, "memory", (lua_Integer)1 << 30),
+      .memory = (size_t)limit_field(L, "memory", MEMORY_MAX),
       .steps = (uint64_t)limit_field(L, "instructions", (lua_Integer)1 << 40),
-      .cpu_us = (uint32_t)limit_field(L, "milliseconds", 1000000) * 1000};
+      .cpu_us = (uint32_t)limit_field(L, "milliseconds", 10000) * 1000};
   box *b = pul_box_new(L, CLASS, sizeof(*b), 1); // [options, box]
   if (lua_getfield(L, 1, "host") != LUA_TNIL)
     luaL_checktype(L, -1, LUA_TFUNCTION);

@@ -381,6 +381,39 @@ function proxy:address() end
 function proxy:stats() end
 function proxy:close() end
 
+-- ---- sandbox: Lua states of their own for code that is not ours (bindings/sandbox_object.c) ----
+core.sandbox = {}
+---@class peerup.sandbox_options
+---@field memory integer?        bytes, at most 4 MiB; 1 MiB
+---@field instructions integer?  of one call; 200,000
+---@field milliseconds integer?  processor time of one call, at most 10,000; 5
+---@field host fun(...): ...     what `host(...)` inside calls; must not wait; values are copied
+---Makes a state with base, string, table, math and utf8 as docs/adr/0011-sandbox.md lists them.
+---@param options peerup.sandbox_options
+---@return peerup.sandbox?, peerup.err?  code "limit": too little memory for a state
+function core.sandbox.new(options) end
+---@class peerup.sandbox
+local sandbox = {}
+---Runs a text chunk that returns a table of functions; its one argument is `host`, if with_host.
+---@param source string
+---@param name string         as messages show it
+---@param with_host boolean?
+---@return integer|false table, table<string, string>|peerup.err types  names and their types;
+---  err.code is "limit" when a budget ran out, "script_failed" for what the chunk did wrong,
+---  "again" from inside a call
+function sandbox:load(source, name, with_host) end
+---Calls a function of a loaded table with copies: nil, booleans, numbers, strings and tables of
+---these, at most 8 deep, 4096 items, 8 results.
+---@param table integer  what load returned
+---@param name string
+---@return boolean ok, any ...  true and copies of the results, or false and an error as of load
+function sandbox:call(table, name, ...) end
+---@return {memory: integer, memory_peak: integer, memory_limit: integer, calls: integer,
+---  failures: integer, instructions: integer, longest_us: integer}?, peerup.err?
+function sandbox:stats() end
+---Frees the state. Throws from inside a call.
+function sandbox:close() end
+
 -- ---- http: libmicrohttpd on our loop, unix socket (bindings/http.c) ----
 core.http = {}
 ---Serves HTTP on a unix socket (0600), or at a TCP address of numbers ("127.0.0.1:9091").
