@@ -11,7 +11,7 @@
 
 /* The count hook looks every so many instructions, and every so many where a single one may take
  * long: in a large state, and once there are strings of more than PUL_SANDBOX_LONG bytes (comparing
- * two may take 8 ns a byte). */
+ * two may take 8 ns a byte) or large tables (keys may collide). */
 #define PUL_SANDBOX_STEP 100
 #define PUL_SANDBOX_STEP_SHORT 4
 #define PUL_SANDBOX_LONG ((size_t)4 << 10)
@@ -26,7 +26,7 @@
 typedef struct pul_sandbox_limits {
   size_t memory;   /* bytes of the state; 0: 1 MiB. A full collection takes 1 ms a MiB */
   uint64_t steps;  /* instructions of one call, and what C charges; 0: 200,000 */
-  uint32_t cpu_us; /* processor time of one call; 0: 5,000 */
+  uint32_t cpu_us; /* processor time of one call; 0: 4,000 */
 } pul_sandbox_limits;
 
 typedef struct pul_sandbox {

@@ -13,9 +13,9 @@
 #define CLASS "peerup.sandbox"
 #define DEPTH_MAX 8
 /* Also what keys chosen to collide cost: the square of their number. */
-#define ITEMS_MAX 4096
+#define ITEMS_MAX 2048
 /* Of text, so many bytes count as one item: one string may stand in a table many times. */
-#define ITEM_BYTES 256
+#define ITEM_BYTES 512
 #define RESULTS_MAX 8
 /* Of a state: a full collection must not take long. */
 #define MEMORY_MAX ((lua_Integer)4 << 20)

@@ -386,7 +386,7 @@ core.sandbox = {}
 ---@class peerup.sandbox_options
 ---@field memory integer?        bytes, at most 4 MiB; 1 MiB
 ---@field instructions integer?  of one call; 200,000
----@field milliseconds integer?  processor time of one call, at most 10,000; 5
+---@field milliseconds integer?  processor time of one call, at most 10,000; 4
 ---@field host fun(...): ...     what `host(...)` inside calls; must not wait; values are copied
 ---Makes a state with base, string, table, math and utf8 as docs/adr/0011-sandbox.md lists them.
 ---@param options peerup.sandbox_options
@@ -403,7 +403,7 @@ local sandbox = {}
 ---  "again" from inside a call
 function sandbox:load(source, name, with_host) end
 ---Calls a function of a loaded table with copies: nil, booleans, numbers, strings and tables of
----these, at most 8 deep, 4096 items, 8 results.
+---these, at most 8 deep, 2048 items, 8 results.
 ---@param table integer  what load returned
 ---@param name string
 ---@return boolean ok, any ...  true and copies of the results, or false and an error as of load
