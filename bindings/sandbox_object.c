@@ -80,6 +80,7 @@ static void copy_values(lua_State *from, int first, int n, lua_State *to) {
 typedef struct box {
   pul_box head; /* its pointer is the sandbox; the uservalue is the function host */
   lua_State *L; /* the thread that called, while inside */
+  int top;      /* of its stack then */
 } box;
 
 static pul_sandbox *check(lua_State *L, box **out) {
@@ -108,7 +109,8 @@ static int on_host(lua_State *S, void *data) {
   host_call c = {.S = S, .b = data};
   lua_State *L = c.b->L;
   char why[PUL_SANDBOX_WHY_MAX];
-  const int top = lua_gettop(L);
+  const int top = c.b->top;
+  lua_settop(L, top); /* an answer that could not be copied is there still */
   if (!lua_checkstack(L, LUA_MINSTACK))
     return luaL_error(S, "out of memory");
   lua_pushcfunction(L, host_outside); /* nothing here may throw in L: S would be left behind */
@@ -195,6 +197,7 @@ static int sandbox_load(lua_State *L) {
   lua_pushfstring(L, "=%s", name);
   const int top = lua_gettop(L);
   b->L = L;
+  b->top = lua_gettop(L);
   const int ref = pul_sandbox_load(sb, source, len, lua_tostring(L, top), with_host);
   b->L = NULL;
   lua_settop(L, top);
@@ -258,6 +261,7 @@ static int sandbox_call(lua_State *L) {
   if (no != 0)
     return no;
   b->L = L;
+  b->top = lua_gettop(L);
   const bool good = pul_sandbox_run(sb, call_inside, &c);
   b->L = NULL;
   lua_settop(L, top);

@@ -628,6 +628,22 @@ describe("host", function()
     end
   end)
 
+  it("leaves nothing behind when its answer cannot be copied", function()
+    local calls, first, last = 0, nil, nil
+    local box, ref = load("local host = ... return {f = function() for _ = 1, 200 do pcall(host) "
+      .. "end end}", { milliseconds = 5000, host = function()
+        calls = calls + 1
+        if calls == 2 or calls == 200 then
+          collectgarbage()
+          first, last = first or collectgarbage "count", collectgarbage "count"
+        end
+        return ("x"):rep(30000) .. calls, print
+      end })
+    assert.is_true((box:call(ref, "f")))
+    assert.equal(200, calls)
+    assert.is_true(last - first < 1000, ("%.0f KiB"):format(last - first))
+  end)
+
   it("cannot enter or close the sandbox that asks", function()
     local box, ref, seen
     box, ref = load("local host = ... return {f = function() host() return 1 end}", {
