@@ -23,10 +23,11 @@ local function validate(ctx, args)
   local keys_file = config.security.authorized_keys_file
   if config.security.enable_connection_gating and keys_file ~= "" then
     local keys = require "peerup.authorized_keys"
-    local text, why = require("peerup.fs").read(keys_file)
+    local text, why = fs.read(keys_file) -- its failures name the file
     local ok
     if text then ok, why = keys.load(text) end
-    if not ok then faults[#faults + 1] = ("%s: %s"):format(keys_file, tostring(why)) end
+    if not text then faults[#faults + 1] = tostring(why)
+    elseif not ok then faults[#faults + 1] = ("%s: %s"):format(keys_file, tostring(why)) end
   end
   return verdict(ctx, args, path, faults)
 end

@@ -48,6 +48,9 @@ local function banner(ctx, n, paths)
   for _, relay in ipairs(n.relays) do out:line("Relay:      %s", relay.addr) end
   if not n.rules.gating then
     out:paint("yellow", "Connection gating is DISABLED: anybody may use the services")
+  elseif not next(n.rules.authorized) then
+    out:paint("yellow", "Nobody is authorized yet, so nobody gets in; to let a machine in: peerup "
+      .. "invite, or peerup auth add <peer ID>")
   end
   local services = {}
   for _, exposed in pairs(n.exposed) do

@@ -40,7 +40,8 @@ local function pings(ctx, args, state)
     if #results > 0 and not task.sleep(pause) then break end
     if ctx.stopped then break end
     local result, problem = state.result(#results + 1)
-    if not result or result.error and err.is(problem, "canceled") then break end
+    if ctx.stopped or err.is(problem, "canceled") then break end
+    result = result or { seq = #results + 1, peer_id = state.peer, error = tostring(problem) }
     results[#results + 1] = result
     show(ctx, args, result)
   end
@@ -152,7 +153,7 @@ local function run(ctx, args)
   peer, problem = names.target(config.names, args.target)
   if not peer then return nil, problem end
   tell_badge(ctx, args, config, peer)
-  local state = { interval = interval }
+  local state = { interval = interval, peer = peer }
   state.result, problem = through_daemon(ctx, args, peer)
   if problem then return nil, problem end
   if state.result then return measure(ctx, args, state) end

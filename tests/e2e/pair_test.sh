@@ -104,8 +104,14 @@ stop proxy INT || true
 check "all codes are used" has <(pair --list) "$GROUP  3/3 used"
 if as late join "${CODE[2]}" >"$WORK/late2.log" 2>&1; then bad "the group is closed"; fi
 
-step "the relay may not use what its members offer"
-check "it is no peer of laptop's services" has "$(keys_of laptop)" "role=relay"
+step "home goes away while laptop pings it through its daemon"
+start_as ping laptop ping "$ID_home" -c 3 --interval 500ms
+wait_for 20 "it answers" has "$WORK/ping.log" "seq=1 rtt="
+stop home || true
+end_within 60 "${PID[ping]}"
+unset 'PID[ping]'
+check "what is lost counts as lost" grep -qE "^3 sent, [12] received, (33|67)% loss" "$WORK/ping.log"
+check "and says why" grep -qE "^seq=[23] error=." "$WORK/ping.log"
 
 step "revoked and expired groups let nobody in"
 code=$(pair --ttl 10m | codes_of /dev/stdin)

@@ -13,6 +13,8 @@ head -c 300000 /dev/urandom >"$WORK/page/index.bin"
 serve_pages web "$WORK/page"
 as home service add web "localhost:$WEB_PORT" >/dev/null
 start_daemon home
+check "the daemon says that nobody is authorized, and what to do" \
+  has "$WORK/home.log" "Nobody is authorized yet"
 wait_reserved home
 
 step "a wrong code is refused, and says what is wrong with it"

@@ -105,8 +105,14 @@ local function refuse(node, what, hint)
     what, line and (" (line %d)"):format(line) or "", hint))
 end
 
+local WORDS = {} -- that a YAML reader may take for something else than text
+for word in ("null yes no y n true false on off"):gmatch("%a+") do
+  WORDS[word], WORDS[word:upper()], WORDS[word:gsub("^%a", string.upper)] = true, true, true
+end
+
+--- Tells whether every YAML reader takes a key without quotes as text.
 local function is_plain_key(name)
-  return not (name == "null" or name == "Null" or name == "NULL" or name == "~")
+  return not WORDS[name] and not name:find("^[%d.~-]")
 end
 
 --- Inserts `text` into a one-line flow collection, in front of its closing sign.
@@ -308,9 +314,10 @@ function M.add_service(text, name, service)
     enabled = "true", local_address = service.local_address, protocol = service.protocol } }
   services.map[name] = new
   local node, key = yaml.get(root, "services")
+  local written = is_plain_key(name) and name or quote(name)
   local function block(column)
     local list = {
-      indent(column) .. name .. ":",
+      indent(column) .. written .. ":",
       indent(column + 2) .. "enabled: true",
       indent(column + 2) .. "local_address: " .. quote(service.local_address),
     }
@@ -337,6 +344,7 @@ function M.add_service(text, name, service)
       if first then return insert_below(split(text), node.last_line, first.key.column) end
     end,
     function()
+      if not key then return end
       local lines = split(text)
       local head, tail = lines[key.line]:match("^(%s*services:)%s*{%s*}(.*)$")
       if not head then return end
@@ -345,6 +353,12 @@ function M.add_service(text, name, service)
     end,
     function()
       if node and yaml.is_null(node) then return insert_below(split(text), key.line, 3) end
+    end,
+    function()
+      if not node or node.kind ~= "map" then return end
+      return append_to_flow(split(text), node, ("%s: {enabled: true, local_address: %s%s}"):format(
+        written, quote(service.local_address),
+        service.protocol and ", protocol: " .. quote(service.protocol) or ""))
     end,
   }
   local edited = first_good(want, ways)

@@ -67,8 +67,19 @@ describe("services", function()
     assert.equal("exists", select(2, edit.add_service(TEXT, "ssh", { local_address = "h:1" })).code)
     assert.equal('a: 1\n\nservices:\n  new:\n    enabled: true\n    local_address: "h:1"\n',
       edit.add_service("a: 1\n", "new", { local_address = "h:1" }))
-    assert.equal("unsupported", select(2, edit.add_service("services: {a: {enabled: true}}", "new",
-      { local_address = "h:1" })).code)
+    assert.equal('services: {a: {enabled: true}, new: {enabled: true, local_address: "h:1"}}',
+      edit.add_service("services: {a: {enabled: true}}", "new", { local_address = "h:1" }))
+    local _, problem = edit.add_service("services: [a]", "new", { local_address = "h:1" })
+    assert.equal("unsupported", problem.code)
+    _, problem = edit.add_service("a: 1\n...\n", "new", { local_address = "h:1" })
+    assert.equal("unsupported", problem.code)
+  end)
+
+  it("are quoted when another reader would take their names for something else", function()
+    for _, name in ipairs { "no", "12", "true" } do
+      assert.matches('  "' .. name .. '":\n',
+        edit.add_service("a: 1\n", name, { local_address = "h:1" }), 1, true)
+    end
   end)
 
   it("are switched, comments staying", function()
