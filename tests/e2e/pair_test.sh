@@ -104,6 +104,18 @@ stop proxy INT || true
 check "all codes are used" has <(pair --list) "$GROUP  3/3 used"
 if as late join "${CODE[2]}" >"$WORK/late2.log" 2>&1; then bad "the group is closed"; fi
 
+step "a peer that serves no ping-pong is pinged by libp2p's ping; one that hangs is lost"
+sed -i '/ping_pong:/,/id:/s/enabled: true/enabled: false/' "$(config_of home)"
+disabled() { as home daemon status >/dev/null && has <(tail -n 2 "$WORK/home.log") "config taken up"; }
+wait_for 10 "home takes it up" disabled
+check "it is pinged" has <(as laptop ping "$ID_home" -c 1) "1 sent, 1 received, 0% loss"
+kill -STOP "${PID[home]}"
+code=0
+as laptop ping "$ID_home" -c 1 >"$WORK/hang.log" 2>&1 || code=$?
+kill -CONT "${PID[home]}"
+check "nothing received is exit code 1" same 1 "$code"
+check "and so many percent" has "$WORK/hang.log" "1 sent, 0 received, 100% loss"
+
 step "home goes away while laptop pings it through its daemon"
 start_as ping laptop ping "$ID_home" -c 3 --interval 500ms
 wait_for 20 "it answers" has "$WORK/ping.log" "seq=1 rtt="
@@ -149,6 +161,8 @@ check "its socket is gone" test ! -e "$ADMIN.sock"
 start_relay
 pair --count 2 >"$WORK/open.log"
 mapfile -t CODE < <(codes_of "$WORK/open.log")
-join first "${CODE[0]}"
+as first join "${CODE[0]}" --name first --config "$WORK/first/own.yaml" >"$WORK/first-join.log" 2>&1
+check "join --config makes the config where it says" test -s "$WORK/first/own.yaml"
+check "and nowhere else" test ! -e "$(config_of first)"
 join second "${CODE[1]}"
 check "the second is shown the first" has "$WORK/second-join.log" 'Peer "first" authorized. [UNVERIFIED]'

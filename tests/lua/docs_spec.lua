@@ -103,6 +103,17 @@ describe("the documents", function()
     assert.is_true(count >= 15)
   end)
 
+  it("have every rough edge, and the test that shows it", function()
+    local seen = {}
+    for numbers, tests in read("docs/rough-edges.md"):gmatch "\n| ([%d, ]+) |[^\n]*| ([^|\n]+) |" do
+      for number in numbers:gmatch "%d+" do seen[tonumber(number)] = true end
+      for test in tests:gmatch "[^, ]+" do
+        assert.is_truthy(uv.fs_stat(fs.join(SOURCE, "tests/" .. test)), test)
+      end
+    end
+    for number = 1, 28 do assert.is_true(seen[number], number) end
+  end)
+
   it("name commands that exist", function()
     local commands = {}
     for _, path in ipairs(files("scripts/commands", ".lua")) do
